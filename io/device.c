@@ -1,0 +1,394 @@
+#include "io/device.h"
+
+#include "io/reader.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <liburing.h>
+#include <limits.h>
+#include <linux/capability.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+// --- direct or not -------------------------------------------------------------------------------
+
+enum residency { ABSENT, RESIDENT, UNSEEN };
+
+// Is the block of the file at `offset` in the page cache? A mapping that is never touched: no page
+// fault, so no SIGBUS either. To those who neither own the file nor may write it the kernel says
+// "resident" of everything.
+static enum residency block_residency(int fd, uint64_t offset) {
+    long page = sysconf(_SC_PAGESIZE);
+    void *map = mmap(NULL, READER_ALIGN, PROT_READ, MAP_SHARED, fd,
+                     (off_t)(offset / (uint64_t)page * (uint64_t)page));
+    if (map == MAP_FAILED)
+        return UNSEEN;
+    unsigned char seen = 1;
+    int error = mincore(map, READER_ALIGN < page ? READER_ALIGN : (size_t)page, &seen);
+    munmap(map, READER_ALIGN);
+    if (error)
+        return UNSEEN;
+    return seen & 1 ? RESIDENT : ABSENT;
+}
+
+// Is a block in the cache after a read through fd that was not there before? UNSEEN: none could be
+// found absent, so a read proves nothing.
+static enum residency read_and_look(int fd, uint64_t offset, void *buffer) {
+    if (block_residency(fd, offset) != ABSENT) {
+        posix_fadvise(fd, (off_t)offset, READER_ALIGN, POSIX_FADV_DONTNEED);
+        if (block_residency(fd, offset) != ABSENT)
+            return UNSEEN;
+    }
+    if (pread(fd, buffer, READER_ALIGN, (off_t)offset) <= 0)
+        return UNSEEN;
+    return block_residency(fd, offset);
+}
+
+bool device_reads_are_cached(int fd, uint64_t file_bytes, bool *known) {
+    // Two blocks have to agree on "cached", where two can be seen: somebody else may be reading one
+    // just now. A single one that stayed absent is proof enough of the contrary.
+    uint64_t n_blocks = (file_bytes + READER_ALIGN - 1) / READER_ALIGN;
+    const uint64_t places[] = { n_blocks / 2, n_blocks / 5, n_blocks - n_blocks / 5, 0, n_blocks };
+    uint32_t n_cached = 0;
+    *known = false;
+    void *buffer = aligned_alloc(READER_ALIGN, READER_ALIGN);
+    for (size_t i = 0; buffer && i < sizeof places / sizeof *places && n_cached < 2; i++) {
+        if (places[i] >= n_blocks)
+            continue;
+        enum residency after = read_and_look(fd, places[i] * READER_ALIGN, buffer);
+        if (after == RESIDENT)
+            n_cached++;
+        if (after == ABSENT) {
+            *known = true;
+            n_cached = 0;
+            break;
+        }
+    }
+    free(buffer);
+    *known |= n_cached > 0;
+    return n_cached > 0;
+}
+
+// The alignment that statx reports for direct reads of this file; READER_ALIGN where the kernel
+// (before 6.1) or the file system reports none, 0 where it reports that there are none.
+static uint32_t reported_align(int fd) {
+#ifdef STATX_DIOALIGN
+    struct statx sx;
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) == 0 && (sx.stx_mask & STATX_DIOALIGN))
+        return sx.stx_dio_offset_align > sx.stx_dio_mem_align ? sx.stx_dio_offset_align
+                                                              : sx.stx_dio_mem_align;
+#else
+    (void)fd;
+#endif
+    return READER_ALIGN;
+}
+
+// One block, read as the reader will. 0 or an errno: EINVAL where the alignment is not enough.
+static int try_direct_read(int fd) {
+    void *buffer = aligned_alloc(READER_ALIGN, READER_ALIGN);
+    if (!buffer)
+        return ENOMEM;
+    ssize_t n = pread(fd, buffer, READER_ALIGN, 0);
+    int error = n < 0 ? errno : 0;
+    free(buffer);
+    return error;
+}
+
+static void refuse_direct(struct device *d, int error) {
+    d->direct = DIRECT_REFUSED;
+    d->direct_errno = error;
+    d->align_bytes = 0;
+}
+
+static void examine_direct(struct device *d, int fd) {
+    int flags = fcntl(fd, F_GETFL);
+    d->align_bytes = reported_align(fd);
+    if (d->align_bytes == 0 || d->align_bytes > READER_ALIGN) {
+        refuse_direct(d, d->align_bytes == 0 ? EINVAL : 0);
+        return;
+    }
+    if (fcntl(fd, F_SETFL, flags | O_DIRECT) != 0) {
+        refuse_direct(d, errno);
+        return;
+    }
+    int error = try_direct_read(fd);
+    if (error == EINVAL || error == EOPNOTSUPP) {
+        refuse_direct(d, error);
+    } else {
+        // Any other error is the file's, and whoever reads that block will be told.
+        bool known, cached = device_reads_are_cached(fd, d->bytes, &known);
+        bool in_memory = strcmp(d->filesystem, "tmpfs") == 0; // takes O_DIRECT since 6.6
+        d->direct = cached || in_memory ? DIRECT_BUFFERED : DIRECT_YES;
+    }
+    fcntl(fd, F_SETFL, flags);
+}
+
+// --- where it lies -------------------------------------------------------------------------------
+
+static bool read_text(const char *path, char *text, size_t bytes) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t n = read(fd, text, bytes - 1);
+    close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    return n > 0;
+}
+
+static bool read_number(const char *path, uint64_t *number) {
+    char text[64], *end;
+    if (!read_text(path, text, sizeof text))
+        return false;
+    errno = 0;
+    unsigned long long n = strtoull(text, &end, 10);
+    if (end == text || errno)
+        return false;
+    *number = n;
+    return true;
+}
+
+// The mount that fd is reached through, by /proc/self/mountinfo: its file system, and what it was
+// mounted from. By number where the kernel tells it (5.8): a btrfs file's device is not its mount's.
+static void find_mount(int fd, dev_t device, char filesystem[24], char source[PATH_MAX]) {
+    uint64_t wanted_id = 0;
+#ifdef STATX_MNT_ID
+    struct statx sx;
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &sx) == 0 && (sx.stx_mask & STATX_MNT_ID))
+        wanted_id = sx.stx_mnt_id;
+#else
+    (void)fd;
+#endif
+    FILE *f = fopen("/proc/self/mountinfo", "re");
+    char *line = NULL;
+    size_t line_bytes = 0;
+    while (f && getline(&line, &line_bytes, f) > 0) {
+        uint64_t id;
+        unsigned major_number, minor_number;
+        const char *rest = strstr(line, " - ");
+        if (!rest ||
+            sscanf(line, "%" SCNu64 " %*d %u:%u", &id, &major_number, &minor_number) != 3 ||
+            !(wanted_id ? id == wanted_id : makedev(major_number, minor_number) == device))
+            continue;
+        if (sscanf(rest, " - %23s %4095s", filesystem, source) != 2)
+            filesystem[0] = source[0] = '\0';
+        break;
+    }
+    free(line);
+    if (f)
+        fclose(f);
+}
+
+// /sys's directory of a block device, the whole disk where it is a partition.
+static bool block_directory(dev_t device, char resolved[PATH_MAX]) {
+    char path[PATH_MAX + 16];
+    snprintf(path, sizeof path, "/sys/dev/block/%u:%u", major(device), minor(device));
+    if (!realpath(path, resolved))
+        return false;
+    snprintf(path, sizeof path, "%s/partition", resolved);
+    if (access(path, F_OK) == 0)
+        *strrchr(resolved, '/') = '\0';
+    return true;
+}
+
+static void examine_block_device(struct device *d, dev_t device, const char *source) {
+    char directory[PATH_MAX], path[PATH_MAX + 32];
+    struct stat st;
+    // btrfs has a device number of its own making: what it was mounted from leads on.
+    if (!block_directory(device, directory) &&
+        !(stat(source, &st) == 0 && S_ISBLK(st.st_mode) && block_directory(st.st_rdev, directory)))
+        return;
+    snprintf(d->block_device, sizeof d->block_device, "%s", strrchr(directory, '/') + 1);
+    uint64_t number;
+    snprintf(path, sizeof path, "%s/queue/max_sectors_kb", directory);
+    if (read_number(path, &number) && number < UINT32_MAX / 1024)
+        d->max_request_bytes = (uint32_t)number * 1024;
+    snprintf(path, sizeof path, "%s/queue/rotational", directory);
+    d->rotational = read_number(path, &number) && number == 1;
+}
+
+enum status device_examine_fd(struct device *out, int fd, const char *path, struct err *err) {
+    *out = (struct device){ 0 };
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return err_set(err, ERR_IO, "%s: cannot examine: %s", path, strerror(errno));
+    if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+        return err_set(err, ERR_INPUT, "%s: not a file: a regular file is wanted here", path);
+    off_t end = S_ISREG(st.st_mode) ? st.st_size : lseek(fd, 0, SEEK_END);
+    out->bytes = end > 0 ? (uint64_t)end : 0;
+    dev_t device = S_ISREG(st.st_mode) ? st.st_dev : st.st_rdev;
+    char source[PATH_MAX] = "";
+    find_mount(fd, device, out->filesystem, source);
+    examine_block_device(out, device, source);
+    examine_direct(out, fd);
+    return OK;
+}
+
+enum status device_examine(struct device *out, const char *path, struct err *err) {
+    *out = (struct device){ 0 };
+    // O_NONBLOCK: opening a pipe must not wait for somebody to write into it.
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return err_set(err, errno == ENOENT ? ERR_MISSING : ERR_IO, "%s: cannot open: %s", path,
+                       strerror(errno));
+    enum status status = device_examine_fd(out, fd, path, err);
+    close(fd);
+    return status;
+}
+
+// --- this process --------------------------------------------------------------------------------
+
+static bool has_ipc_lock(void) {
+    struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = { 0 };
+    return syscall(SYS_capget, &header, data) == 0 && (data[0].effective & 1u << CAP_IPC_LOCK) != 0;
+}
+
+static uint64_t mem_available(void) {
+    FILE *f = fopen("/proc/meminfo", "re");
+    char line[128];
+    uint64_t kib = 0;
+    bool found = false;
+    while (f && !found && fgets(line, sizeof line, f))
+        found = sscanf(line, "MemAvailable: %" SCNu64 " kB", &kib) == 1;
+    if (f)
+        fclose(f);
+    return found ? kib * 1024 : UINT64_MAX;
+}
+
+// The page cache of a control group: counted as used, and given up when memory is wanted.
+static uint64_t group_cache(const char *path) {
+    FILE *f = fopen(path, "re");
+    char line[128];
+    uint64_t bytes, total = 0;
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "inactive_file %" SCNu64, &bytes) == 1 ||
+            sscanf(line, "active_file %" SCNu64, &bytes) == 1)
+            total += bytes;
+    if (f)
+        fclose(f);
+    return total;
+}
+
+// What a control group leaves: the smallest of limit - used on the way up from `group`.
+static uint64_t group_available(const char *root, char *group, const char *limit_name,
+                                const char *current_name) {
+    uint64_t available = UINT64_MAX;
+    while (true) {
+        char path[PATH_MAX];
+        uint64_t limit, current;
+        snprintf(path, sizeof path, "%s%s/%s", root, group, limit_name);
+        bool limited = read_number(path, &limit); // "max" is no number: no limit
+        snprintf(path, sizeof path, "%s%s/%s", root, group, current_name);
+        if (limited && read_number(path, &current)) {
+            snprintf(path, sizeof path, "%s%s/memory.stat", root, group);
+            uint64_t cache = group_cache(path);
+            uint64_t used = current > cache ? current - cache : 0;
+            uint64_t left = limit > used ? limit - used : 0;
+            available = left < available ? left : available;
+        }
+        char *slash = strrchr(group, '/');
+        if (!slash)
+            return available;
+        *slash = '\0';
+    }
+}
+
+static uint64_t cgroup_available(void) {
+    FILE *f = fopen("/proc/self/cgroup", "re");
+    char line[2048], group[1024];
+    uint64_t available = UINT64_MAX;
+    while (f && fgets(line, sizeof line, f)) {
+        uint64_t left = UINT64_MAX;
+        line[strcspn(line, "\n")] = '\0';
+        if (sscanf(line, "0::%1023s", group) == 1)
+            left = group_available("/sys/fs/cgroup", group, "memory.max", "memory.current");
+        else if (strstr(line, ":memory:") && sscanf(line, "%*d:memory:%1023s", group) == 1)
+            left = group_available("/sys/fs/cgroup/memory", group, "memory.limit_in_bytes",
+                                   "memory.usage_in_bytes");
+        available = left < available ? left : available;
+    }
+    if (f)
+        fclose(f);
+    return available;
+}
+
+enum uring_state uring_state_of(int error) {
+    uint64_t disabled = 0;
+    switch (error) {
+    case 0:
+        return URING_YES;
+    case ENOSYS:
+        return URING_NO_KERNEL;
+    case ENOMEM:
+        return URING_MEMLOCK;
+    case EPERM:
+    case EACCES:
+        // 1 forbids it to the unprivileged, 2 to all. Somebody it does not forbid met a filter.
+        if (read_number("/proc/sys/kernel/io_uring_disabled", &disabled) &&
+            (disabled == 2 || (disabled == 1 && geteuid() != 0)))
+            return URING_SYSCTL;
+        return URING_SECCOMP;
+    default:
+        return URING_ERROR;
+    }
+}
+
+const char *uring_reason(enum uring_state state) {
+    switch (state) {
+    case URING_YES:
+        return "works";
+    case URING_NO_KERNEL:
+        return "is not in this kernel (5.6 and later have it)";
+    case URING_SYSCTL:
+        return "is forbidden here (kernel.io_uring_disabled)";
+    case URING_SECCOMP:
+        return "is forbidden here (seccomp)";
+    case URING_MEMLOCK:
+        return "is refused the memory for its rings (RLIMIT_MEMLOCK)";
+    case URING_ERROR:
+        break;
+    }
+    return "cannot be set up";
+}
+
+const char *uring_remedy(enum uring_state state) {
+    switch (state) {
+    case URING_YES:
+        return "";
+    case URING_NO_KERNEL:
+        return "a newer kernel has it";
+    case URING_SYSCTL:
+        return "`sysctl kernel.io_uring_disabled=0` allows it";
+    case URING_SECCOMP:
+        return "allow io_uring_setup, io_uring_enter and io_uring_register in the container's "
+               "seccomp profile";
+    case URING_MEMLOCK:
+        return "raise it with `ulimit -l unlimited` or LimitMEMLOCK=infinity";
+    case URING_ERROR:
+        break;
+    }
+    return "the kernel log may say more";
+}
+
+void device_limits(struct device_limits *out) {
+    *out = (struct device_limits){ .memlock_bytes = UINT64_MAX, .may_lock = has_ipc_lock() };
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+        out->memlock_bytes = limit.rlim_cur;
+    struct io_uring ring;
+    int error = io_uring_queue_init(2, &ring, 0);
+    if (error == 0)
+        io_uring_queue_exit(&ring);
+    out->uring_errno = -error;
+    out->uring = uring_state_of(-error);
+    uint64_t machine = mem_available(), group = cgroup_available();
+    out->available_bytes = machine < group ? machine : group;
+}

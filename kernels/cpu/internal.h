@@ -1,0 +1,103 @@
+/* kernels/cpu/internal.h - what the CPU backend's files share. Not for anybody else.
+ *
+ * Device memory is host memory: a struct mem holds a pointer, and tensors may lie at any byte
+ * address. Floats that ops wrote themselves (activations) are 4-byte aligned; weights need not be.
+ *
+ * Threads: an op opens a parallel region of ops->n_threads (OpenMP) and gives each thread rows,
+ * heads or outputs; it has ended when the op returns. Each element of a result is computed whole by
+ * one thread, in the canonical order, so how the work is split cannot be seen.
+ *
+ * Scratch: two kinds, both allocated at open and of fixed size, so no op allocates, and tiles are
+ * chosen to fit: a block for each thread, and one that the threads of an op share. An op owns both
+ * from its beginning to its end; what it finds there is garbage. Pages never touched cost nothing. */
+#ifndef SLUICE_KERNELS_CPU_INTERNAL_H
+#define SLUICE_KERNELS_CPU_INTERNAL_H
+
+/* Loops over lanes are the arithmetic, and -O2 leaves most of them scalar. Before the includes: what
+ * is inlined from there must agree. (-O0 builds stay what they are.) */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__)
+#pragma GCC optimize("O3")
+#endif
+
+#include "kernels/arith.h"
+#include "kernels/ops.h"
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* 1 MiB for the scores of a row against every entry that a model of 1M positions can have (2^18
+ * floats), three more for tiles. */
+#define CPU_THREAD_BYTES ((size_t)4 << 20)
+/* Rounded activations of a tile of rows: 64 rows of Pro's widest (d = 7168, wo_b's 16384) are 4 MiB. */
+#define CPU_SHARED_BYTES ((size_t)16 << 20)
+/* The widest row that any op takes (half of the shared scratch in floats: expert_ffn keeps two). */
+#define CPU_MAX_COLS (1u << 20)
+
+/* Plain loops, compiled several times: AVX-512, AVX2 with FMA, and the baseline, where fmaf is a
+ * call. The bits are the same, so the machine's choice cannot be seen. Sanitizers run before the
+ * resolver could, and clang 14 does not know these names. Put it before a function whose loops
+ * matter; what that calls must be CPU_INLINE (or small and `static inline`) to be compiled along.
+ *
+ * What gcc 12 makes vector code of, in sums by T16: the loop over the 16 lanes outside, over a fixed
+ * number of columns inside, sums in locals (panel.c). The other way round it keeps them in memory. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__) &&       \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define CPU_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define CPU_CLONES
+#endif
+
+#define CPU_INLINE static inline __attribute__((always_inline))
+
+struct cpu_allocation; /* backend.c: what close must free */
+
+struct cpu_ops {
+    struct ops ops; /* first: a struct ops * is a struct cpu_ops * */
+    int n_threads;
+    unsigned char *scratch; /* n_threads × CPU_THREAD_BYTES, then CPU_SHARED_BYTES */
+    struct cpu_allocation *allocations;
+};
+
+static inline struct cpu_ops *cpu_of(struct ops *ops) {
+    return (struct cpu_ops *)(void *)ops;
+}
+
+/* The pointer in a handle; NULL for none. */
+static inline void *cpu_ptr(struct mem m) {
+    return (void *)(uintptr_t)m.address;
+}
+
+/* CPU_THREAD_BYTES for thread `thread` (omp_get_thread_num) of the op under way, 64-byte aligned. */
+static inline void *cpu_scratch(const struct cpu_ops *c, int thread) {
+    assert(thread >= 0 && thread < c->n_threads);
+    return c->scratch + (size_t)thread * CPU_THREAD_BYTES;
+}
+
+/* CPU_SHARED_BYTES that all threads of the op under way share, 64-byte aligned. */
+static inline void *cpu_shared(const struct cpu_ops *c) {
+    return c->scratch + (size_t)c->n_threads * CPU_THREAD_BYTES;
+}
+
+/* The ops. backend.c's table lists them. */
+void cpu_embed(struct ops *ops, const struct embed *a);
+void cpu_hc_pre(struct ops *ops, const struct hc_pre *a);
+void cpu_hc_post(struct ops *ops, const struct hc_post *a);
+void cpu_hc_head(struct ops *ops, const struct hc_head *a);
+void cpu_rms_norm(struct ops *ops, const struct rms_norm *a);
+void cpu_matmul(struct ops *ops, const struct matmul *a);
+void cpu_rope_table(struct ops *ops, const struct rope_table *a);
+void cpu_rotate(struct ops *ops, const struct rotate *a);
+void cpu_kv_pack(struct ops *ops, const struct kv_pack *a);
+void cpu_window_store(struct ops *ops, const struct window_store *a);
+void cpu_compress(struct ops *ops, const struct compress *a);
+void cpu_hadamard(struct ops *ops, const struct hadamard *a);
+void cpu_index_topk(struct ops *ops, const struct index_topk *a);
+void cpu_attention(struct ops *ops, const struct attention *a);
+void cpu_route(struct ops *ops, const struct route *a);
+void cpu_expert_ffn(struct ops *ops, const struct expert_ffn *a);
+void cpu_moe_sum(struct ops *ops, const struct moe_sum *a);
+void cpu_add_to_streams(struct ops *ops, const struct add_to_streams *a);
+void cpu_gather_rows(struct ops *ops, const struct gather_rows *a);
+
+#endif

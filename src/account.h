@@ -1,0 +1,73 @@
+/* src/account.h - where the time and the bytes of a run went.
+ *
+ * The control thread is always in exactly one activity of one phase; entering another charges the
+ * time since the last entry to the one that is left. So the times add up to the run's, always.
+ * Bytes and hits are counted by the reader and the slots; a report takes the differences. */
+#ifndef SLUICE_SRC_ACCOUNT_H
+#define SLUICE_SRC_ACCOUNT_H
+
+#include "cache/slots.h"
+#include "io/clock.h"
+#include "io/reader.h"
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum phase { PHASE_LOAD, PHASE_PREFILL, PHASE_DECODE, PHASES };
+
+enum activity {
+    ACTIVITY_OTHER,     /* everything that has no name below: set-up, callbacks, the terminal */
+    ACTIVITY_LOAD,      /* dense weights from disk, memory made ready */
+    ACTIVITY_ATTENTION, /* attention half of the layers, hyper-connections and norms included */
+    ACTIVITY_GATE,      /* the FFN half up to the demand, shared experts */
+    ACTIVITY_EXPERTS,   /* arithmetic of routed experts */
+    ACTIVITY_WAIT,      /* for expert bytes that were not there */
+    ACTIVITY_HEAD,      /* logits */
+    ACTIVITY_SAMPLE,
+    ACTIVITIES
+};
+
+struct account {
+    const struct clock *clock;
+    enum phase phase;
+    enum activity activity;
+    uint64_t since_ns;
+    uint64_t start_ns;
+    uint64_t time_ns[PHASES][ACTIVITIES];
+    uint64_t tokens[PHASES]; /* rows that went through the layers */
+    uint64_t steps[PHASES];
+};
+
+void account_start(struct account *a, const struct clock *clock);
+/* Leave the current activity for another; returns the one that was left, to go back to. */
+enum activity account_enter(struct account *a, enum activity activity);
+void account_phase(struct account *a, enum phase phase);
+
+/* A copy of everything at one moment, with what reader and slots say (either may be NULL). */
+struct account_report {
+    struct account account; /* time_ns complete up to now */
+    uint64_t total_ns;
+    struct reader_stats reader;
+    struct slots_stats slots;
+    uint64_t slot_bytes, n_slots, n_experts; /* of the cache */
+    uint64_t expert_bytes;
+    char engine[128]; /* reader_describe */
+};
+void account_report(const struct account *a, struct reader *reader, const struct slots *slots,
+                    struct account_report *out);
+
+/* For people: several lines, '\n' between and at the end; how many bytes snprintf would want. */
+size_t account_text(const struct account_report *r, char *out, size_t out_bytes);
+/* For machines: one JSON object, freed by the caller; NULL: no memory. */
+char *account_json(const struct account_report *r);
+
+const char *phase_name(enum phase phase);
+const char *activity_name(enum activity activity);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

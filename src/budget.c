@@ -1,0 +1,147 @@
+#include "src/budget.h"
+
+#include "src/sequence.h"
+#include "src/step.h"
+#include "src/weights.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// The program itself, libraries, threads' stacks and scratch, the tokenizer (45 MB for V4's
+// 129,280 ids), what malloc holds on to, and page tables: measured 80-120 MB with V4's tokenizer.
+#define OVERHEAD_BYTES (160ull << 20)
+// Of what is free on the machine, when no --ram was given; the rest is for everybody else.
+#define SHARE_OF_FREE 0.85
+#define LEAST_CTX     4096 // the default context shrinks to this before anything is refused
+
+#define GIB (1024.0 * 1024 * 1024)
+
+static uint64_t kv_page_bytes(const struct checkpoint *cp, const struct sluice_options *o,
+                              uint32_t n_blocks, uint32_t ctx, uint32_t *n_pages) {
+    struct kv_layout layout;
+    kv_layout_init(&layout, &cp->config, n_blocks, o->exact);
+    uint64_t rings, pages = kv_pages_total(&layout, ctx, &rings);
+    uint32_t n_sequences = o->n_sequences ? o->n_sequences : 1;
+    // A wide step of every sequence at once doubles all rings; a snapshot beside a sequence takes
+    // its rings and one begun page a table.
+    uint64_t all = (pages + rings) * n_sequences + rings + 2 * n_blocks;
+    *n_pages = all > UINT32_MAX - 1 ? UINT32_MAX - 1 : (uint32_t)all;
+    return all * layout.page_bytes;
+}
+
+static uint64_t sum(const struct sluice_fit *f) {
+    return f->dense_bytes + f->embed_bytes + f->draft_bytes + f->kv_bytes + f->scratch_bytes +
+           f->overhead_bytes;
+}
+
+static void measure(const struct checkpoint *cp, const struct sluice_options *o, uint32_t ctx,
+                    struct sluice_fit *f, uint32_t *n_kv_pages) {
+    struct weights_size size = weights_measure(cp);
+    uint32_t n_blocks = o->drafts ? checkpoint_n_blocks(cp) : cp->config.n_layers;
+    uint32_t chunk = o->chunk ? o->chunk : SLUICE_DEFAULT_CHUNK;
+    uint32_t n_sequences = o->n_sequences ? o->n_sequences : 1;
+    f->dense_bytes = size.layers + size.head;
+    f->draft_bytes = o->drafts ? size.draft : 0;
+    f->embed_on_disk = true;
+    f->embed_bytes = 0;
+    f->ctx = ctx;
+    f->kv_bytes = kv_page_bytes(cp, o, n_blocks, ctx, n_kv_pages);
+    f->scratch_bytes = step_bytes(&cp->config, n_blocks, chunk, n_sequences, ctx, o->exact,
+                                  o->drafts, f->embed_on_disk);
+    f->overhead_bytes = OVERHEAD_BYTES;
+    f->n_experts = n_blocks * cp->config.n_experts;
+    f->slot_bytes = expert_slot_bytes(cp, n_blocks);
+    uint32_t least = o->n_slots > 2 ? o->n_slots : 2;
+    f->needed_bytes = sum(f) + least * f->slot_bytes;
+}
+
+static enum status refuse(const struct checkpoint *cp, const struct sluice_options *o,
+                          const struct sluice_fit *f, struct err *err) {
+    uint64_t least_gib = (f->needed_bytes + (1ull << 30) - 1) >> 30;
+    char ram[32];
+    if (f->needed_bytes < (4ull << 30))
+        snprintf(ram, sizeof ram, "%" PRIu64 "M", (f->needed_bytes + (1 << 20) - 1) >> 20);
+    else
+        snprintf(ram, sizeof ram, "%" PRIu64 "G", least_gib);
+    return err_set(err, ERR_MEMORY,
+                   "%s: needs %.2f GiB (dense weights %.2f, draft block %.2f, KV for --ctx %u "
+                   "%.2f, scratch %.2f, overhead %.2f, %u expert slots %.2f), has %.2f GiB%s; the "
+                   "smallest that would do is --ram %s",
+                   cp->dirs[0], f->needed_bytes / GIB, f->dense_bytes / GIB, f->draft_bytes / GIB,
+                   f->ctx, f->kv_bytes / GIB, f->scratch_bytes / GIB, f->overhead_bytes / GIB,
+                   o->n_slots > 2 ? o->n_slots : 2,
+                   (o->n_slots > 2 ? o->n_slots : 2) * f->slot_bytes / GIB, f->has_bytes / GIB,
+                   o->ram_bytes ? " (--ram)" : " free", ram);
+}
+
+enum status budget_split(const struct checkpoint *cp, const struct sluice_options *o,
+                         uint64_t has_bytes, struct sluice_fit *f, uint32_t *n_kv_pages,
+                         struct err *err) {
+    *f = (struct sluice_fit){ .has_bytes = has_bytes };
+    uint32_t ctx = o->ctx ? o->ctx : SLUICE_DEFAULT_CTX;
+    if (ctx > cp->config.max_positions && !o->ctx)
+        ctx = cp->config.max_positions;
+    if (ctx > cp->config.max_positions)
+        return err_set(err, ERR_USAGE, "--ctx %u: this model has %u positions", ctx,
+                       cp->config.max_positions);
+    measure(cp, o, ctx, f, n_kv_pages);
+    while (!o->ctx && f->needed_bytes > has_bytes && ctx > LEAST_CTX)
+        measure(cp, o, ctx /= 2, f, n_kv_pages);
+    if (f->needed_bytes > has_bytes)
+        return refuse(cp, o, f, err);
+
+    uint64_t room = has_bytes - sum(f);
+    uint64_t all_slots = (uint64_t)f->n_experts * f->slot_bytes;
+    uint64_t embed_bytes = cp->global[TENSOR_EMBED].bytes;
+    // A row of the embedding is 14 KB from disk, an expert 35 MB: the table stays on disk until
+    // every expert has a slot, or until the choice of slots is the caller's.
+    uint64_t slots_bytes = o->n_slots ? o->n_slots * f->slot_bytes : all_slots;
+    if (slots_bytes + embed_bytes <= room) {
+        f->embed_on_disk = false;
+        f->embed_bytes = embed_bytes;
+    }
+    f->n_slots =
+        (uint32_t)(room / f->slot_bytes < f->n_experts ? room / f->slot_bytes : f->n_experts);
+    if (o->n_slots)
+        f->n_slots = o->n_slots;
+    if (f->n_slots < 2)
+        f->n_slots = 2;
+    f->used_bytes = sum(f) + f->n_slots * f->slot_bytes;
+    return OK;
+}
+
+// --- what is free --------------------------------------------------------------------------------
+
+static uint64_t read_number(const char *path, const char *key, uint64_t unit) {
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return 0;
+    char line[256];
+    uint64_t value = 0;
+    while (fgets(line, sizeof line, file)) {
+        if (strncmp(line, key, strlen(key)) == 0) {
+            value = strtoull(line + strlen(key), NULL, 10) * unit; // "max" reads as 0: no limit
+            break;
+        }
+    }
+    fclose(file);
+    return value;
+}
+
+uint64_t budget_free_ram(const char *proc, const char *cgroup) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/meminfo", proc);
+    uint64_t available = read_number(path, "MemAvailable:", 1024);
+    snprintf(path, sizeof path, "%s/memory.max", cgroup);
+    uint64_t limit = read_number(path, "", 1);
+    if (limit) {
+        snprintf(path, sizeof path, "%s/memory.current", cgroup);
+        uint64_t used = read_number(path, "", 1);
+        uint64_t left = limit > used ? limit - used : 0;
+        if (left < available)
+            available = left;
+    }
+    return (uint64_t)(available * SHARE_OF_FREE);
+}

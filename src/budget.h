@@ -1,0 +1,22 @@
+/* src/budget.h - --ram split into parts, or the number that would do; private to src/.
+ *
+ * In this order: dense weights, KV for ctx tokens of each sequence, scratch of one step, overhead
+ * of the process, and slots with what is left. A long context therefore never starves a running
+ * cache later: it is paid for before the cache is sized. */
+#ifndef SLUICE_SRC_BUDGET_H
+#define SLUICE_SRC_BUDGET_H
+
+#include "src/checkpoint.h"
+#include "src/sluice.h"
+
+/* Fill *fit for an open checkpoint. has_bytes of RAM are to be used (options->ram_bytes, or what is
+ * free). ERR_MEMORY with the whole sum if that is not enough. KV pages: see kv_pages_total. */
+enum status budget_split(const struct checkpoint *cp, const struct sluice_options *options,
+                         uint64_t has_bytes, struct sluice_fit *fit, uint32_t *n_kv_pages,
+                         struct err *err);
+
+/* What this process may still take: MemAvailable, bounded by its control group; read from `proc`
+ * and `cgroup` ("/proc", "/sys/fs/cgroup"). 0: could not be found out. */
+uint64_t budget_free_ram(const char *proc, const char *cgroup);
+
+#endif

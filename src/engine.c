@@ -1,0 +1,200 @@
+#include "src/engine.h"
+
+#include "kernels/cpu/cpu.h"
+#include "src/budget.h"
+#include "src/rope.h"
+#include "src/step.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static uint64_t ram_of(const struct sluice_options *o) {
+    return o->ram_bytes ? o->ram_bytes : budget_free_ram("/proc", "/sys/fs/cgroup");
+}
+
+enum status sluice_fit(const struct sluice_options *options, struct sluice_fit *fit,
+                       struct err *err) {
+    struct checkpoint cp;
+    uint32_t n_kv_pages;
+    *fit = (struct sluice_fit){ 0 };
+    enum status status = checkpoint_open(&cp, options->dirs, options->n_dirs, err);
+    if (status == OK)
+        status = budget_split(&cp, options, ram_of(options), fit, &n_kv_pages, err);
+    checkpoint_close(&cp);
+    return status;
+}
+
+static void note(struct sluice *s, const char *text) {
+    size_t used = strlen(s->notes);
+    if (text && *text)
+        snprintf(s->notes + used, sizeof s->notes - used, "%s%s", used ? "\n" : "", text);
+}
+
+// --- stages of opening -------------------------------------------------------------------------
+
+
+static bool load_progress(void *context, uint64_t done, uint64_t total) {
+    const struct sluice_options *o = context;
+    return !o->progress || o->progress(o->context, "loading dense weights", done, total);
+}
+
+static void touch_progress(void *context, uint64_t done, uint64_t total) {
+    const struct sluice_options *o = context;
+    if (o->progress)
+        o->progress(o->context, "making memory ready", done, total);
+}
+
+static enum status open_weights(struct sluice *s, const struct sluice_options *o, struct err *err) {
+    struct cpu_options cpu = { .n_threads = o->n_threads, .exact = o->exact };
+    if (cpu_open(&s->ops, &cpu, err) != OK)
+        return err->status;
+    if (o->drafts && s->cp.draft != DRAFT_MTP)
+        return err_set(err, ERR_USAGE, "%s: has no MTP draft block", s->cp.dirs[0]);
+    struct weights_options load = { .with_draft = o->drafts,
+                                    .embed_on_disk = s->fit.embed_on_disk,
+                                    .progress = load_progress,
+                                    .context = (void *)o };
+    return weights_load(&s->weights, &s->cp, s->ops, &load, err);
+}
+
+static enum status upload_theta(struct sluice *s, bool compressed, struct mem *out,
+                                struct err *err) {
+    float theta[512]; // config_parse bounds rope_dim
+    rope_frequencies(&s->cp.config, compressed, theta);
+    uint64_t bytes = s->cp.config.rope_dim / 2 * sizeof *theta;
+    enum status status = ops_alloc(s->ops, bytes, out, err);
+    if (status == OK)
+        ops_upload(s->ops, *out, theta, bytes);
+    return status;
+}
+
+static enum status open_rope(struct sluice *s, struct err *err) {
+    const struct config *c = &s->cp.config;
+    s->index_scale = (float)(1 / sqrt(c->index_dim) / sqrt(c->index_heads));
+    enum status status = upload_theta(s, false, &s->theta_plain, err);
+    return status == OK ? upload_theta(s, true, &s->theta_yarn, err) : status;
+}
+
+static enum status open_cache(struct sluice *s, const struct sluice_options *o, struct err *err) {
+    struct reader_options read = { .mode = o->io,
+                                   .disk = o->disk,
+                                   .forbid_uring = o->forbid_uring,
+                                   .ram_bytes = o->ram_bytes ? 0 : s->fit.has_bytes };
+    if (reader_open(&s->reader, &read, err) != OK ||
+        expert_table_open(&s->experts, &s->cp, s->weights.n_blocks, s->reader, err) != OK)
+        return err->status;
+    struct pinned_options pin = { .bytes = s->fit.n_slots * s->fit.slot_bytes,
+                                  .n_threads = o->n_threads,
+                                  .want_locked = true,
+                                  .want_huge = true,
+                                  .progress = touch_progress,
+                                  .context = (void *)o };
+    if (ops_host_alloc(s->ops, &pin, &s->slot_memory, err) != OK)
+        return err->status;
+    note(s, s->slot_memory.note);
+    reader_add_memory(s->reader, s->slot_memory.base, pin.bytes);
+    struct slots_options slots = { .n_slots = s->fit.n_slots,
+                                   .slot_bytes = s->fit.slot_bytes,
+                                   .memory = s->slot_memory.base,
+                                   .n_experts_total = s->fit.n_experts,
+                                   .max_demands = 4, // steps in flight; one is used so far
+                                   .reader = s->reader,
+                                   .source = { &s->experts, expert_layout } };
+    return slots_open(&s->slots, &slots, err);
+}
+
+static enum status open_stages(struct sluice *s, const struct sluice_options *o, struct err *err) {
+    uint32_t n_kv_pages;
+    enum status status = checkpoint_open(&s->cp, o->dirs, o->n_dirs, err);
+    if (status == OK)
+        status = budget_split(&s->cp, o, ram_of(o), &s->fit, &n_kv_pages, err);
+    if (status == OK)
+        status = open_weights(s, o, err);
+    if (status == OK)
+        status = open_rope(s, err);
+    if (status == OK)
+        status = open_cache(s, o, err);
+    struct kv_layout layout;
+    if (status == OK) {
+        kv_layout_init(&layout, &s->cp.config, s->weights.n_blocks, o->exact);
+        status = kv_store_open(&s->kv, s->ops, &layout, n_kv_pages, err);
+    }
+    return status;
+}
+
+enum status sluice_open(struct sluice **out, const struct sluice_options *options,
+                        struct err *err) {
+    struct sluice *s = *out = calloc(1, sizeof *s);
+    if (!s)
+        return err_set(err, ERR_MEMORY, "no memory for an engine");
+    account_start(&s->account, clock_system());
+    account_enter(&s->account, ACTIVITY_LOAD);
+    s->chunk = options->chunk ? options->chunk : SLUICE_DEFAULT_CHUNK;
+    s->n_sequences = options->n_sequences ? options->n_sequences : 1;
+    enum status status = open_stages(s, options, err);
+    account_enter(&s->account, ACTIVITY_OTHER);
+    if (status != OK) {
+        sluice_close(s);
+        *out = NULL;
+        return status;
+    }
+    note(s, s->cp.note);
+    note(s, reader_notes(s->reader));
+    return OK;
+}
+
+void sluice_close(struct sluice *s) {
+    if (!s)
+        return;
+    slots_close(s->slots);
+    reader_close(s->reader);
+    expert_table_close(&s->experts);
+    if (s->ops) {
+        kv_store_close(&s->kv);
+        ops_host_release(s->ops, &s->slot_memory);
+        if (s->theta_plain.address)
+            ops_release(s->ops, s->theta_plain);
+        if (s->theta_yarn.address)
+            ops_release(s->ops, s->theta_yarn);
+        weights_close(&s->weights);
+    }
+    ops_close(s->ops);
+    checkpoint_close(&s->cp);
+    free(s);
+}
+
+// --- what is open --------------------------------------------------------------------------------
+
+const struct config *sluice_config(const struct sluice *s) {
+    return &s->cp.config;
+}
+
+const struct sluice_fit *sluice_fitted(const struct sluice *s) {
+    return &s->fit;
+}
+
+bool sluice_has_draft(const struct sluice *s) {
+    return s->weights.n_blocks > s->cp.config.n_layers;
+}
+
+const char *sluice_notes(const struct sluice *s) {
+    return s->notes;
+}
+
+struct account *sluice_account(struct sluice *s) {
+    return &s->account;
+}
+
+void sluice_report(struct sluice *s, struct account_report *out) {
+    account_report(&s->account, s->reader, s->slots, out);
+    out->slot_bytes = s->fit.slot_bytes;
+    out->n_slots = s->fit.n_slots;
+    out->n_experts = s->fit.n_experts;
+    out->expert_bytes = s->experts.expert_bytes;
+}
+
+enum status sluice_sequence(struct sluice *s, struct sequence **out, struct err *err) {
+    return sequence_open(out, &s->kv, s->fit.ctx, err);
+}

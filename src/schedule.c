@@ -1,0 +1,46 @@
+#include "src/schedule.h"
+
+struct chunk {
+    const struct feed *feed;
+    uint32_t first; // of its tokens
+};
+
+static void pass_logits(void *context, uint32_t row, bool draft, const float *logits) {
+    const struct chunk *c = context;
+    c->feed->logits(c->feed->context, c->first + row, draft, logits);
+}
+
+enum status schedule_feed(struct step *step, const struct feed *feed, struct err *err) {
+    uint32_t most = step_max_rows(step), n = feed->n_tokens;
+    if (feed->chunk && feed->chunk < most)
+        most = feed->chunk;
+    for (uint32_t at = 0; at < n;) {
+        uint32_t rows = n - at < most ? n - at : most;
+        uint32_t first_logit = n - feed->n_logits;
+        uint32_t n_logits = at + rows <= first_logit ? 0 : at + rows - first_logit;
+        struct chunk chunk = { feed, at };
+        struct span span = {
+            .sequence = feed->sequence,
+            .tokens = feed->tokens + at,
+            .n_tokens = rows,
+            .n_logits = n_logits < rows ? n_logits : rows,
+            .next_token = at + rows < n ? feed->tokens[at + rows] : feed->next_token,
+        };
+        struct step_options options = { .draft = feed->draft,
+                                        .logits = feed->logits ? pass_logits : NULL,
+                                        .context = &chunk };
+        enum status status = step_begin(step, &span, 1, &options, err);
+        if (status != OK)
+            return status;
+        status = step_run(step, feed->cancel, feed->context, err);
+        if (status != OK) {
+            step_abandon(step);
+            return status;
+        }
+        step_commit(step);
+        at += rows;
+        if (feed->progress)
+            feed->progress(feed->context, at, n);
+    }
+    return OK;
+}

@@ -1,0 +1,112 @@
+#include "src/account.h"
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MS 1000000ull
+
+static void fill(struct account *a, struct clock_virtual *clock) {
+    clock_virtual_init(clock);
+    account_start(a, &clock->clock);
+    account_enter(a, ACTIVITY_LOAD);
+    clock_virtual_advance(clock, 300 * MS);
+    account_phase(a, PHASE_PREFILL);
+    account_enter(a, ACTIVITY_ATTENTION);
+    clock_virtual_advance(clock, 50 * MS);
+    account_enter(a, ACTIVITY_WAIT);
+    clock_virtual_advance(clock, 600 * MS);
+    account_phase(a, PHASE_DECODE);
+    assert_int_equal(account_enter(a, ACTIVITY_EXPERTS), ACTIVITY_WAIT);
+    clock_virtual_advance(clock, 50 * MS);
+    a->tokens[PHASE_PREFILL] = 100;
+    a->steps[PHASE_PREFILL] = 1;
+    a->tokens[PHASE_DECODE] = a->steps[PHASE_DECODE] = 5;
+}
+
+static void every_moment_is_charged_once(void **state) {
+    (void)state;
+    struct clock_virtual clock;
+    struct account a;
+    struct account_report r;
+    fill(&a, &clock);
+    account_report(&a, NULL, NULL, &r);
+    assert_int_equal(r.total_ns, 1000 * MS);
+    uint64_t sum = 0;
+    for (int p = 0; p < PHASES; p++)
+        for (int i = 0; i < ACTIVITIES; i++)
+            sum += r.account.time_ns[p][i];
+    assert_int_equal(sum, r.total_ns);
+    assert_int_equal(r.account.time_ns[PHASE_LOAD][ACTIVITY_LOAD], 300 * MS);
+    assert_int_equal(r.account.time_ns[PHASE_PREFILL][ACTIVITY_WAIT], 600 * MS);
+    assert_int_equal(r.account.time_ns[PHASE_DECODE][ACTIVITY_EXPERTS], 50 * MS); // still open
+}
+
+static void the_text_says_what_to_do(void **state) {
+    (void)state;
+    struct clock_virtual clock;
+    struct account a;
+    struct account_report r;
+    char text[8192], small[64];
+    fill(&a, &clock);
+    account_report(&a, NULL, NULL, &r);
+    r.n_slots = 10;
+    r.n_experts = 100;
+    r.slots.demanded = 200;
+    r.slots.misses = 150;
+    r.slots.hits = 50;
+    r.reader.bytes[READ_DEMAND] = 500000000;
+    r.reader.busy_ns = 500 * MS;
+    size_t n = account_text(&r, text, sizeof text);
+    assert_int_equal(n, strlen(text));
+    assert_non_null(strstr(text, "100.0 %"));
+    assert_non_null(strstr(text, "waited 86 % of the time for the disk, which gave 1.00 GB/s"));
+    assert_non_null(strstr(text, "more --ram (10 slots hold 10 % of the experts)"));
+    assert_int_equal(account_text(&r, small, sizeof small), n); // cut, and says how long it is
+    assert_int_equal(strlen(small), sizeof small - 1);
+    r.account.time_ns[PHASE_PREFILL][ACTIVITY_WAIT] = 0;
+    account_text(&r, text, sizeof text);
+    assert_non_null(strstr(text, "the disk is not what limits this run"));
+}
+
+static void the_json_holds_the_same_numbers(void **state) {
+    (void)state;
+    struct clock_virtual clock;
+    struct account a;
+    struct account_report r;
+    fill(&a, &clock);
+    account_report(&a, NULL, NULL, &r);
+    r.slots.misses = 150;
+    char *text = account_json(&r);
+    assert_non_null(text);
+    json_t *root = json_loads(text, 0, NULL), *phases = json_object_get(root, "phases");
+    assert_non_null(root);
+    double sum = 0, seconds;
+    const char *name, *activity;
+    json_t *phase, *value;
+    json_object_foreach(phases, name, phase)
+        json_object_foreach(json_object_get(phase, "activity_seconds"), activity, value) sum +=
+        json_real_value(value);
+    seconds = json_real_value(json_object_get(root, "seconds"));
+    assert_true(sum > seconds - 1e-9 && sum < seconds + 1e-9);
+    json_t *experts = json_object_get(root, "experts");
+    assert_int_equal(json_integer_value(json_object_get(experts, "misses")), 150);
+    phase = json_object_get(phases, "decode");
+    assert_int_equal(json_integer_value(json_object_get(phase, "tokens")), 5);
+    json_decref(root);
+    free(text);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_moment_is_charged_once),
+        cmocka_unit_test(the_text_says_what_to_do),
+        cmocka_unit_test(the_json_holds_the_same_numbers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,168 @@
+#include "tools/engine.h"
+
+#include "tools/interrupt.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+// --- open ----------------------------------------------------------------------------------------
+
+static bool show_progress(void *context, const char *what, uint64_t done, uint64_t total) {
+    struct engine *e = context;
+    if (e->progress.label != what) {
+        progress_clear(&e->progress);
+        progress_start(&e->progress, what, PROGRESS_BYTES, total, &e->terminal, clock_system(),
+                       stderr);
+    }
+    progress_update(&e->progress, done);
+    return !interrupt_requested(NULL);
+}
+
+static void print_notes(const char *notes) {
+    while (*notes) {
+        size_t n = strcspn(notes, "\n");
+        if (n)
+            fprintf(stderr, "note: %.*s\n", (int)n, notes);
+        notes += n + (notes[n] == '\n');
+    }
+}
+
+static enum status open_tokenizer(struct engine *e, struct err *err) {
+    char path[4096];
+    for (uint32_t i = 0; i < e->dirs.n; i++) {
+        snprintf(path, sizeof path, "%s/tokenizer.json", e->dirs.dirs[i]);
+        if (access(path, F_OK) == 0)
+            return tokenizer_open(&e->tokenizer, path, err);
+    }
+    return err_set(err, ERR_MISSING, "%s: no tokenizer.json there: text cannot be read or written",
+                   e->dirs.dirs[0]);
+}
+
+enum status engine_open(struct engine *e, const struct options *o, bool with_tokenizer,
+                        bool with_draft, struct err *err) {
+    e->options = o;
+    terminal_open(&e->terminal, STDERR_FILENO, &o->environment);
+    if (model_dirs_open(&e->dirs, o, &o->models, err) != OK)
+        return err->status;
+    if (with_tokenizer && open_tokenizer(e, err) != OK)
+        return err->status;
+    struct sluice_options options = {
+        .dirs = e->dirs.dirs,
+        .n_dirs = e->dirs.n,
+        .ram_bytes = o->ram_bytes,
+        .n_threads = o->n_threads,
+        .io = o->io,
+        .forbid_uring = o->io_engine == IO_ENGINE_PREAD,
+        .ctx = o->ctx,
+        .chunk = o->chunk,
+        .exact = o->exact,
+        .drafts = with_draft,
+        .progress = show_progress,
+        .context = e,
+    };
+    enum status status = sluice_open(&e->sluice, &options, err);
+    progress_clear(&e->progress);
+    if (status != OK)
+        return status;
+    print_notes(sluice_notes(e->sluice));
+    return step_open(&e->step, e->sluice, err);
+}
+
+void engine_close(struct engine *e) {
+    step_close(e->step);
+    sluice_close(e->sluice);
+    tokenizer_close(e->tokenizer);
+    model_dirs_close(&e->dirs);
+}
+
+// --- text ----------------------------------------------------------------------------------------
+
+enum status read_text(const char *path, char **text, size_t *n_bytes, struct err *err) {
+    bool is_stdin = strcmp(path, "-") == 0;
+    const char *name = is_stdin ? "standard input" : path;
+    FILE *file = is_stdin ? stdin : fopen(path, "re");
+    *text = NULL;
+    *n_bytes = 0;
+    if (!file)
+        return err_set(err, errno == ENOENT ? ERR_MISSING : ERR_IO, "%s: cannot be opened: %s",
+                       name, strerror(errno));
+    enum status status = OK;
+    size_t capacity = 0;
+    while (status == OK) {
+        if (*n_bytes == capacity) {
+            capacity = capacity ? capacity * 2 : 64 << 10;
+            char *larger = realloc(*text, capacity + 1);
+            if (!larger) {
+                status = err_set(err, ERR_MEMORY, "%s: no memory for %zu bytes", name, capacity);
+                break;
+            }
+            *text = larger;
+        }
+        size_t n = fread(*text + *n_bytes, 1, capacity - *n_bytes, file);
+        *n_bytes += n;
+        if (n == 0)
+            break;
+    }
+    if (status == OK && ferror(file))
+        status = err_set(err, ERR_IO, "%s: cannot be read: %s", name, strerror(errno));
+    if (!is_stdin)
+        fclose(file);
+    if (status != OK) {
+        free(*text);
+        *text = NULL;
+    } else {
+        (*text)[*n_bytes] = 0;
+    }
+    return status;
+}
+
+enum status encode_raw(const struct engine *e, const char *text, size_t n_bytes, int32_t **tokens,
+                       uint32_t *n_tokens, struct err *err) {
+    const struct config *c = sluice_config(e->sluice);
+    struct token_ids ids = { 0 };
+    *tokens = NULL;
+    enum status status = token_ids_push(&ids, (uint32_t)c->bos_token, err);
+    if (status == OK)
+        status = tokenizer_encode(e->tokenizer, text, n_bytes, TOKENIZER_PLAIN, &ids, err);
+    for (size_t i = 0; i < ids.n && status == OK; i++)
+        if (ids.id[i] >= c->vocab)
+            status = err_set(err, ERR_INPUT,
+                             "%s: the tokenizer has token %u, the model a vocabulary of %u: they "
+                             "do not belong together",
+                             e->dirs.dirs[0], ids.id[i], c->vocab);
+    if (status != OK) {
+        token_ids_free(&ids);
+        return status;
+    }
+    *tokens = (int32_t *)ids.id; // ids are below 2^20: the same bits either way
+    *n_tokens = (uint32_t)ids.n;
+    return OK;
+}
+
+// --- account -------------------------------------------------------------------------------------
+
+enum status engine_account(struct engine *e, struct err *err) {
+    struct account_report report;
+    char text[8192];
+    sluice_report(e->sluice, &report);
+    account_text(&report, text, sizeof text);
+    fputs(text, stderr);
+    if (!e->options->stats)
+        return OK;
+    char *json = account_json(&report);
+    FILE *file = json ? fopen(e->options->stats, "we") : NULL;
+    enum status status = OK;
+    if (!json)
+        status = err_set(err, ERR_MEMORY, "no memory for the account");
+    else if (!file || fprintf(file, "%s\n", json) < 0)
+        status =
+            err_set(err, ERR_IO, "%s: cannot be written: %s", e->options->stats, strerror(errno));
+    if (file && fclose(file) != 0)
+        status =
+            err_set(err, ERR_IO, "%s: cannot be written: %s", e->options->stats, strerror(errno));
+    free(json);
+    return status;
+}

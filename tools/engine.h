@@ -1,0 +1,47 @@
+/* tools/engine.h - the options of machine and memory, as the engine takes them; used alike by every
+ * command that runs the model. */
+#ifndef SLUICE_TOOLS_ENGINE_H
+#define SLUICE_TOOLS_ENGINE_H
+
+#include "src/sluice.h"
+#include "src/tokenizer.h"
+#include "tools/models.h"
+#include "tools/options.h"
+#include "tools/progress.h"
+#include "tools/terminal.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* An open engine with what a command needs around it. Zero it first; close after any result. */
+struct engine {
+    const struct options *options;
+    struct model_dirs dirs;
+    struct terminal terminal;
+    struct progress progress;
+    struct tokenizer *tokenizer; /* NULL if it was not asked for */
+    struct sluice *sluice;
+    struct step *step;
+};
+
+/* Open tokenizer (if wanted) and model, with progress on a terminal; print the engine's notes to
+ * stderr, each as one line. */
+enum status engine_open(struct engine *e, const struct options *o, bool with_tokenizer,
+                        bool with_draft, struct err *err);
+void engine_close(struct engine *e);
+
+/* The whole of a file, or of standard input ("-"); freed by the caller. ERR_MISSING, ERR_IO. */
+enum status read_text(const char *path, char **text, size_t *n_bytes, struct err *err);
+
+/* BOS, then the text with added tokens off. Freed by the caller. */
+enum status encode_raw(const struct engine *e, const char *text, size_t n_bytes, int32_t **tokens,
+                       uint32_t *n_tokens, struct err *err);
+
+/* The account: text to stderr, and JSON to o->stats if it was asked for. */
+enum status engine_account(struct engine *e, struct err *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

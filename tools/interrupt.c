@@ -1,0 +1,30 @@
+#include "tools/interrupt.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <stddef.h>
+
+// Lock-free, so a signal handler may store it and any thread may load it.
+static atomic_bool interrupted;
+
+static void on_signal(int signal) {
+    (void)signal;
+    atomic_store(&interrupted, true);
+}
+
+void interrupt_install(void) {
+    // SA_RESETHAND: the second Ctrl-C is the system's own, and ends a process that does not listen.
+    // No SA_RESTART: a read of standard input must notice.
+    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESETHAND };
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    // A parent may have left it ignored, and then a closed pipe would be an error on every write.
+    action = (struct sigaction){ .sa_handler = SIG_DFL };
+    sigaction(SIGPIPE, &action, NULL);
+}
+
+bool interrupt_requested(void *context) {
+    (void)context;
+    return atomic_load(&interrupted);
+}

@@ -1,0 +1,27 @@
+/* tools/interrupt.h - Ctrl-C.
+ *
+ * The first SIGINT or SIGTERM asks for an orderly end: a flag is raised, and whoever loops looks
+ * at it (below tools/ it arrives as the cancel argument). The second one ends the process at once.
+ * SIGPIPE keeps its default: `sluice run | head -1` ends quietly.
+ *
+ * The flag is the one mutable variable with file scope in the program: a signal handler can
+ * reach nothing else. */
+#ifndef SLUICE_TOOLS_INTERRUPT_H
+#define SLUICE_TOOLS_INTERRUPT_H
+
+#include <stdbool.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Install the handlers; once, at start. */
+void interrupt_install(void);
+
+/* Has Ctrl-C been pressed? Any thread. `context` is ignored: the signature suits a callback. */
+bool interrupt_requested(void *context);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

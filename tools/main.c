@@ -1,0 +1,153 @@
+#include "tools/commands.h"
+#include "tools/interrupt.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct command commands[] = {
+    {
+        .name = "run",
+        .bit = COMMAND_RUN,
+        .summary = "generate text",
+        .operands = "",
+        .about =
+            "Continue a text. Routed experts are read from disk as they are needed; an account\n"
+            "of where time and bytes went follows the text, on standard error.",
+        .run = cmd_run,
+    },
+    {
+        .name = "eval",
+        .bit = COMMAND_EVAL,
+        .summary = "the perplexity of a text, or the logits of a list of tokens",
+        .operands = "",
+        .about =
+            "How well the model predicts a text; or, for comparing implementations, its logits\n"
+            "at every position of a list of token ids.",
+        .run = cmd_eval,
+    },
+    {
+        .name = "inspect",
+        .bit = COMMAND_INSPECT,
+        .summary = "what is in a checkpoint, and what a token costs to read",
+        .operands = "[DIR...]",
+        .most_operands = OPTION_LIST_MAX,
+        .about = "Check a checkpoint's files without reading its weights, and list them: sizes by\n"
+                 "kind, where each layer lies, what one token reads. DIR may be org/name.",
+        .run = cmd_inspect,
+    },
+    {
+        .name = "mkmodel",
+        .bit = COMMAND_MKMODEL,
+        .summary = "write a random checkpoint in the published form",
+        .operands = "DIR",
+        .least_operands = 1,
+        .most_operands = 1,
+        .about = "Random weights that behave like trained ones, for trying things out and for\n"
+                 "measuring: a small demo, or layers of the real models at their real size.",
+        .run = cmd_mkmodel,
+    },
+};
+
+#define N_COMMANDS (sizeof commands / sizeof commands[0])
+
+static const struct command *find_command(const char *name) {
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+static void print_help(FILE *out) {
+    fputs("usage: sluice COMMAND [options]\n\n"
+          "Runs DeepSeek-V4 checkpoints on one workstation: routed experts stay on disk and are\n"
+          "streamed through a cache in memory.\n\n",
+          out);
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    fputs("\n  sluice COMMAND --help     its options\n"
+          "  sluice help exit-codes    what the exit code means\n"
+          "  sluice --version\n",
+          out);
+}
+
+static void print_exit_codes(FILE *out) {
+    fprintf(out,
+            "  %-3d  done\n"
+            "  %-3d  something failed: a file is missing, damaged or unreadable; a system limit\n"
+            "  %-3d  the command line makes no sense\n"
+            "  %-3d  it does not fit in memory: in --ram, or in the machine\n"
+            "  %-3d  interrupted (Ctrl-C, SIGTERM), after an orderly end\n",
+            EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_MEMORY, EXIT_INTERRUPTED);
+}
+
+static int unknown_command(const char *name) {
+    const char *names[N_COMMANDS + 1];
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        names[i] = commands[i].name;
+    names[N_COMMANDS] = "help";
+    const char *nearest = nearest_word(name, names, N_COMMANDS + 1);
+    struct err err = { .status = OK };
+    if (nearest)
+        err_set(&err, ERR_USAGE, "unknown command '%s' (did you mean '%s'?)", name, nearest);
+    else
+        err_set(&err, ERR_USAGE, "unknown command '%s' (`sluice --help` lists them)", name);
+    return command_error(NULL, &err);
+}
+
+/* sluice help [COMMAND | exit-codes] */
+static int help(int argc, char *const *argv) {
+    if (argc == 0)
+        print_help(stdout);
+    else if (strcmp(argv[0], "exit-codes") == 0)
+        print_exit_codes(stdout);
+    else if (find_command(argv[0]))
+        options_help(find_command(argv[0]), stdout);
+    else
+        return unknown_command(argv[0]);
+    return EXIT_OK;
+}
+
+static int run_command(const struct command *command, int argc, char *const *argv) {
+    struct options o = { .command = command };
+    struct err err = { .status = OK };
+    environment_read(&o.environment, getenv);
+    switch (options_parse(&o, command, argc, argv, &err)) {
+    case OK:
+        interrupt_install();
+        return command->run(&o);
+    case DONE:
+        options_help(command, stdout);
+        return EXIT_OK;
+    default:
+        return command_error(&o, &err);
+    }
+}
+
+static int dispatch(int argc, char *const *argv) {
+    if (argc < 2) {
+        print_help(stderr);
+        return EXIT_USAGE;
+    }
+    const char *name = argv[1];
+    if (strcmp(name, "--version") == 0) {
+        puts("sluice " SLUICE_VERSION);
+        return EXIT_OK;
+    }
+    if (strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
+        return help(argc - 2, argv + 2);
+    const struct command *command = find_command(name);
+    return command ? run_command(command, argc - 2, argv + 2) : unknown_command(name);
+}
+
+int main(int argc, char **argv) {
+    int code = dispatch(argc, argv);
+    // What was buffered may not fit on the disk; nobody else would notice.
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        fprintf(stderr, "sluice: cannot write to standard output: %s\n", strerror(errno));
+        if (code == EXIT_OK)
+            code = EXIT_FAILED;
+    }
+    return code;
+}
