@@ -44,7 +44,7 @@ enum status device_examine_fd(struct device *out, int fd, const char *path, stru
  * (everything is cached and stays so, or the kernel does not show it to this user). */
 bool device_reads_are_cached(int fd, uint64_t file_bytes, bool *known);
 
-/* --- this process ------------------------------------------------------------------------------ */
+/* --- this process ----------------------------------------------------------------------------- */
 
 enum uring_state {
     URING_YES,

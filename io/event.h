@@ -36,7 +36,7 @@ bool event_ready(struct event e);
  * should need a limit. */
 bool event_wait(struct event e, uint64_t timeout_ns);
 
-/* --- for those who own a source ------------------------------------------------------------ */
+/* --- for those who own a source --------------------------------------------------------------- */
 
 /* A source's own way to wait, where the default (a mutex and a condition) does not fit: a modelled
  * disk advances its virtual clock here, a GPU queue asks its driver. NULL members: the default. */

@@ -86,7 +86,7 @@ struct request {
     uint64_t next_byte;
 };
 
-/* --- layout --------------------------------------------------------------------------------- */
+/* --- layout ----------------------------------------------------------------------------------- */
 
 /* A piece of a file that somebody wants in memory. */
 struct extent {
@@ -113,7 +113,7 @@ void extents_layout(struct extents_layout *out, const struct extent *extents, ui
 void request_bind(struct request *request, const struct extents_layout *layout,
                   unsigned char *base);
 
-/* --- the reader ----------------------------------------------------------------------------- */
+/* --- the reader ------------------------------------------------------------------------------- */
 
 enum io_mode {
     IO_AUTO,    /* direct, unless everything fits in the page cache or direct is not to be had */

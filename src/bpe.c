@@ -61,9 +61,9 @@ uint32_t bpe_add_merge(struct bpe *b, uint32_t left, uint32_t right, uint32_t me
 
 /* One symbol of a long piece, at the index of its first byte. */
 struct symbol {
-    uint32_t id; /* BPE_NONE: merged into the one before it */
+    uint32_t id;             /* BPE_NONE: merged into the one before it */
     uint32_t previous, next; /* BPE_NONE at the ends */
-    uint32_t rank; /* of the pair that it and the next one make; BPE_NONE if none */
+    uint32_t rank;           /* of the pair that it and the next one make; BPE_NONE if none */
 };
 
 /* Positions whose pair had this rank when they came in; a position is stale once its symbol's
@@ -242,8 +242,8 @@ static uint32_t bucket_pop(struct bucket *u) {
 /* The pair that begins at a symbol is another now: look its rank up and list it. */
 static bool rerank(struct bpe_scratch *s, uint32_t at) {
     struct symbol *left = &s->symbol[at];
-    left->rank = left->next == BPE_NONE ? BPE_NONE
-                                        : pair_rank(s->b, left->id, s->symbol[left->next].id);
+    left->rank =
+        left->next == BPE_NONE ? BPE_NONE : pair_rank(s->b, left->id, s->symbol[left->next].id);
     return left->rank == BPE_NONE || bucket_push(s, left->rank, at);
 }
 

@@ -214,13 +214,12 @@ static bool layer_of(const struct opening *o, const struct tensor_name *name, ui
 
 /* ---- shards: by the index, or by their names ---- */
 
-static enum status add_shard(struct opening *o, const char *name) {
+static void add_shard(struct opening *o, const char *name) {
     struct checkpoint_file *file = &o->cp->files[o->cp->n_files];
     *file = (struct checkpoint_file){ .path = locate(o->cp, name), .fd = -1 };
     o->cp->n_files++;
     if (!file->path)
         list_add(&o->missing_shards, name);
-    return OK;
 }
 
 static enum status make_files(struct opening *o, uint32_t n) {
@@ -259,7 +258,7 @@ static enum status shards_by_index(struct opening *o, const char *path) {
     if (status == OK)
         status = make_files(o, index.n_shards);
     for (uint32_t i = 0; i < index.n_shards && status == OK; i++)
-        status = add_shard(o, index.shards[i]);
+        add_shard(o, index.shards[i]);
     if (status == OK)
         status = note_promises(o, &index, path);
     shard_index_close(&index);
@@ -310,12 +309,16 @@ static enum status find_form(struct opening *o, struct shard_form *form) {
 
 static enum status shards_by_name(struct opening *o) {
     char *single = locate(o->cp, "model.safetensors");
+    enum status status;
     if (single) {
         free(single);
-        return make_files(o, 1) == OK ? add_shard(o, "model.safetensors") : ERR_MEMORY;
+        status = make_files(o, 1);
+        if (status == OK)
+            add_shard(o, "model.safetensors");
+        return status;
     }
     struct shard_form form;
-    enum status status = find_form(o, &form);
+    status = find_form(o, &form);
     if (status != OK)
         return status;
     const uint32_t n = (uint32_t)strtoul(form.of, NULL, 10);
@@ -331,7 +334,7 @@ static enum status shards_by_name(struct opening *o) {
     for (uint32_t i = 1; i <= n && status == OK; i++) {
         char name[64];
         snprintf(name, sizeof name, "model-%0*u-of-%s.safetensors", form.width, i, form.of);
-        status = add_shard(o, name);
+        add_shard(o, name);
     }
     return status;
 }

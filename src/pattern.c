@@ -30,8 +30,8 @@ struct translation {
 };
 
 static enum status refuse(struct translation *t, const char *what) {
-    return err_set(t->err, ERR_INPUT, "%s: pattern, byte %zu: %s is not supported", t->where,
-                   t->at, what);
+    return err_set(t->err, ERR_INPUT, "%s: pattern, byte %zu: %s is not supported", t->where, t->at,
+                   what);
 }
 
 /* ---- writing the pattern anew ---- */

@@ -108,8 +108,8 @@ static enum status steps_open(struct pretokenizer *p, const json_t *list, size_t
                  type ? type : "no type");
         bool last = i + 1 == n;
         if (!type || strcmp(type, last ? "ByteLevel" : "Split"))
-            return err_set(err, ERR_INPUT, "%s: sluice knows Split steps with ByteLevel as the last",
-                           where);
+            return err_set(err, ERR_INPUT,
+                           "%s: sluice knows Split steps with ByteLevel as the last", where);
         // ByteLevel may add one step: the array has room for it.
         enum status s = last ? byte_level_open(p, spec, where, err)
                              : split_open(&p->step[p->n_steps++], spec, where, err);

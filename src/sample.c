@@ -54,8 +54,9 @@ static enum status find_highest(const struct sampler *s, const float *logits, ui
     }
     *id = highest;
     if (logits[highest] == -INFINITY)
-        return err_set(err, ERR_INPUT, "position %" PRIu64 ": every token is excluded (all logits "
-                                       "are -inf)",
+        return err_set(err, ERR_INPUT,
+                       "position %" PRIu64 ": every token is excluded (all logits "
+                       "are -inf)",
                        position);
     return OK;
 }

@@ -8,14 +8,18 @@
 
 enum status token_decoder_open(struct token_decoder *d, const struct tokenizer *t,
                                bool skip_special, struct err *err) {
-    size_t most = tokenizer_longest_token(t) + UTF8_MAX_BYTES;
     *d = (struct token_decoder){ .t = t, .skip_special = skip_special };
-    d->input = malloc(most);
-    d->text = malloc(most * REPLACEMENT_BYTES); // each byte may be broken by itself
+    d->input = malloc(token_decoder_longest(d) / REPLACEMENT_BYTES);
+    d->text = malloc(token_decoder_longest(d));
     if (d->input && d->text)
         return OK;
     token_decoder_close(d);
     return err_set(err, ERR_MEMORY, "no memory to decode tokens");
+}
+
+size_t token_decoder_longest(const struct token_decoder *d) {
+    // Each byte may be broken by itself.
+    return (tokenizer_longest_token(d->t) + UTF8_MAX_BYTES) * REPLACEMENT_BYTES;
 }
 
 void token_decoder_close(struct token_decoder *d) {

@@ -31,6 +31,9 @@ enum status token_decoder_open(struct token_decoder *d, const struct tokenizer *
                                bool skip_special, struct err *err);
 void token_decoder_close(struct token_decoder *d);
 
+/* The longest text, in bytes, that one push can hand out. */
+size_t token_decoder_longest(const struct token_decoder *d);
+
 /* The text that a token completes: well-formed UTF-8, not terminated, valid until the next call.
  * May be empty. */
 const char *token_decoder_push(struct token_decoder *d, uint32_t id, size_t *n_bytes);

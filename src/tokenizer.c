@@ -1,3 +1,4 @@
+#include "src/small_file.h"
 #include "src/tokenizer_parts.h"
 #include "src/utf8.h"
 
@@ -6,6 +7,17 @@
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
+
+enum status tokenizer_open(struct tokenizer **out, const char *path, struct err *err) {
+    *out = NULL;
+    char *text;
+    size_t n_bytes;
+    enum status s = small_file_read(path, TOKENIZER_MAX_FILE_BYTES, &text, &n_bytes, err);
+    if (s == OK)
+        s = tokenizer_parse(out, text, n_bytes, path, err);
+    free(text);
+    return s;
+}
 
 void tokenizer_close(struct tokenizer *t) {
     if (!t)
@@ -115,8 +127,8 @@ struct encoder {
     uint32_t word_mask;
 };
 
-static enum status encoder_open(struct encoder *e, const struct tokenizer *t,
-                                struct token_ids *out, size_t text_bytes, struct err *err) {
+static enum status encoder_open(struct encoder *e, const struct tokenizer *t, struct token_ids *out,
+                                size_t text_bytes, struct err *err) {
     *e = (struct encoder){ .t = t, .out = out, .word_mask = 63 };
     while (e->word_mask + 1 < MAX_WORDS && (e->word_mask + 1) * (size_t)16 < text_bytes)
         e->word_mask = e->word_mask * 2 + 1;
@@ -163,8 +175,8 @@ static enum status encode_piece(void *user, const char *piece, size_t n_bytes, s
 }
 
 /* Added tokens of this class and those after it, then the text between them. */
-static enum status encode_text(struct encoder *e, int added_class, const char *text,
-                               size_t n_bytes, struct err *err) {
+static enum status encode_text(struct encoder *e, int added_class, const char *text, size_t n_bytes,
+                               struct err *err) {
     if (added_class == N_ADDED_CLASSES)
         return pretokenize(e->t->pretokenizer, e->pretokenize, text, n_bytes, encode_piece, e, err);
     enum status s = OK;

@@ -36,10 +36,10 @@ static const struct control_token FIRST_TOKENS[FIRST_BYTE] = { { "<｜begin▁of
                                                                { "<｜end▁of▁sentence｜>", true },
                                                                { "<｜▁pad▁｜>", true } };
 static const struct control_token LAST_TOKENS[] = {
-    { "<｜User｜>", false },      { "<｜Assistant｜>", false }, { "<think>", false },
-    { "</think>", false },        { "｜DSML｜", false },        { "<｜latest_reminder｜>", false },
-    { "<｜action｜>", false },    { "<｜query｜>", false },     { "<｜authority｜>", false },
-    { "<｜domain｜>", false },    { "<｜title｜>", false },     { "<｜read_url｜>", false },
+    { "<｜User｜>", false },   { "<｜Assistant｜>", false }, { "<think>", false },
+    { "</think>", false },     { "｜DSML｜", false },        { "<｜latest_reminder｜>", false },
+    { "<｜action｜>", false }, { "<｜query｜>", false },     { "<｜authority｜>", false },
+    { "<｜domain｜>", false }, { "<｜title｜>", false },     { "<｜read_url｜>", false },
 };
 #define N_LAST (sizeof LAST_TOKENS / sizeof LAST_TOKENS[0])
 
@@ -85,10 +85,10 @@ static void made_up_word(uint64_t n, int n_syllables, char *word) {
 
 /* Every merge appends one letter to what is there: a token is its beginning and a last letter. */
 struct maker {
-    struct bpe merges; /* finds the token that a beginning and a letter already make */
-    uint32_t n_wanted; /* merges */
-    uint32_t *left;    /* by merge: the token before the last letter */
-    uint8_t *letter;   /* by merge: that letter's place among the byte letters */
+    struct bpe merges;            /* finds the token that a beginning and a letter already make */
+    uint32_t n_wanted;            /* merges */
+    uint32_t *left;               /* by merge: the token before the last letter */
+    uint8_t *letter;              /* by merge: that letter's place among the byte letters */
     uint8_t place_of[N_BYTES];    /* of a byte among the letters */
     uint32_t code_point[N_BYTES]; /* of a letter */
 };
@@ -99,8 +99,8 @@ static void letters_open(struct maker *m) {
     uint32_t n = 0, next = 256;
     for (int pass = 0; pass < 2; pass++)
         for (uint32_t byte = 0; byte < N_BYTES; byte++) {
-            bool prints = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) ||
-                          byte >= 0xAE;
+            bool prints =
+                (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
             if (prints != (pass == 0))
                 continue;
             m->place_of[byte] = (uint8_t)n;
@@ -184,16 +184,17 @@ static void put_file(FILE *f, const struct maker *m) {
         put_added(f, i, &FIRST_TOKENS[i]);
     for (uint32_t i = 0; i < N_LAST; i++)
         put_added(f, n_words + i, &LAST_TOKENS[i]);
-    fprintf(f,
-            "],\n\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[]},\n\"pre_tokenizer\":%s,\n"
-            "\"post_processor\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true,"
-            "\"trim_offsets\":false,\"use_regex\":true},\n"
-            "\"decoder\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true,"
-            "\"trim_offsets\":true,\"use_regex\":true},\n"
-            "\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,"
-            "\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,\"fuse_unk\":false,"
-            "\"byte_fallback\":false,\n\"vocab\":{",
-            PRE_TOKENIZER);
+    fprintf(
+        f,
+        "],\n\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[]},\n\"pre_tokenizer\":%s,\n"
+        "\"post_processor\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true,"
+        "\"trim_offsets\":false,\"use_regex\":true},\n"
+        "\"decoder\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true,"
+        "\"trim_offsets\":true,\"use_regex\":true},\n"
+        "\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,"
+        "\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,\"fuse_unk\":false,"
+        "\"byte_fallback\":false,\n\"vocab\":{",
+        PRE_TOKENIZER);
     for (uint32_t i = 0; i < FIRST_BYTE; i++)
         fprintf(f, "%s\n\"%s\":%" PRIu32, i ? "," : "", FIRST_TOKENS[i].content, i);
     for (uint32_t id = FIRST_BYTE; id < n_words; id++) {

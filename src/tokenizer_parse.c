@@ -1,7 +1,6 @@
 #include "src/tokenizer_parts.h"
 #include "src/utf8.h"
 
-#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,8 +15,8 @@
 
 struct parse {
     struct tokenizer *t;
-    const json_t *vocab; /* token text -> id */
-    size_t n_bytes;      /* of t->bytes */
+    const json_t *vocab;         /* token text -> id */
+    size_t n_bytes;              /* of t->bytes */
     int16_t byte_of[N_ALPHABET]; /* code point -> byte, or -1 */
     uint32_t letter_of[256];     /* byte -> code point */
     struct err *err;
@@ -50,8 +49,8 @@ static void alphabet_open(struct parse *p) {
     memset(p->byte_of, -1, sizeof p->byte_of);
     uint32_t next = 256;
     for (uint32_t byte = 0; byte < 256; byte++) {
-        bool prints = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) ||
-                      byte >= 0xAE;
+        bool prints =
+            (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
         p->letter_of[byte] = prints ? byte : next++;
         p->byte_of[p->letter_of[byte]] = (int16_t)byte;
     }
@@ -144,8 +143,9 @@ static enum status read_byte_ids(struct parse *p) {
         utf8_encode(p->letter_of[byte], letter);
         const json_t *id = json_object_get(p->vocab, letter);
         if (!id)
-            return REFUSE(p, "model.vocab has no token for the byte 0x%02X (\"%s\"): only "
-                             "byte-level BPE is supported",
+            return REFUSE(p,
+                          "model.vocab has no token for the byte 0x%02X (\"%s\"): only "
+                          "byte-level BPE is supported",
                           (unsigned)byte, letter);
         p->t->bpe.byte_id[byte] = (uint32_t)json_integer_value(id);
     }
@@ -192,12 +192,13 @@ static enum status read_merge(struct parse *p, uint32_t rank, const json_t *merg
     }
     const json_t *m = n_left + n_right < capacity ? json_object_get(p->vocab, joined) : NULL;
     if (!m)
-        return REFUSE(p, "model.merges: merge %u (\"%s\" and \"%s\") makes a token that is not in "
-                         "model.vocab",
+        return REFUSE(p,
+                      "model.merges: merge %u (\"%s\" and \"%s\") makes a token that is not in "
+                      "model.vocab",
                       rank, quote(left).text, quote(right).text);
     uint32_t earlier =
-        bpe_add_merge(&p->t->bpe, (uint32_t)json_integer_value(l),
-                      (uint32_t)json_integer_value(r), (uint32_t)json_integer_value(m));
+        bpe_add_merge(&p->t->bpe, (uint32_t)json_integer_value(l), (uint32_t)json_integer_value(r),
+                      (uint32_t)json_integer_value(m));
     if (earlier != BPE_NONE)
         return REFUSE(p, "model.merges: merge %u (\"%s\" and \"%s\") repeats merge %u", rank,
                       quote(left).text, quote(right).text, earlier);
@@ -236,8 +237,7 @@ static enum status build_words(struct parse *p) {
         const struct token *token = &t->token[id];
         if (token->kind != TOKEN_WORD)
             continue;
-        uint32_t i =
-            (uint32_t)XXH3_64bits(t->bytes + token->offset, token->n_bytes) & t->word_mask;
+        uint32_t i = (uint32_t)XXH3_64bits(t->bytes + token->offset, token->n_bytes) & t->word_mask;
         while (t->word[i] != BPE_NONE)
             i = (i + 1) & t->word_mask;
         t->word[i] = id;
@@ -258,8 +258,8 @@ static enum status must_be_off(struct parse *p, const json_t *model, const char 
 }
 
 static enum status read_model(struct parse *p, const json_t *model) {
-    static const char *const OFF[] = { "dropout", "continuing_subword_prefix",
-                                       "end_of_word_suffix", "byte_fallback" };
+    static const char *const OFF[] = { "dropout", "continuing_subword_prefix", "end_of_word_suffix",
+                                       "byte_fallback" };
     const json_t *type = json_object_get(model, "type");
     if (!json_is_object(model) ||
         (type && (!json_is_string(type) || strcmp(json_string_value(type), "BPE"))))
@@ -422,41 +422,5 @@ end:
         tokenizer_close(t);
         *out = NULL;
     }
-    return s;
-}
-
-static enum status read_all(FILE *f, const char *path, char **text, size_t *n_bytes,
-                            struct err *err) {
-    size_t capacity = (size_t)8 << 20;
-    for (*n_bytes = 0;;) {
-        char *bigger = realloc(*text, capacity);
-        if (!bigger)
-            return err_set(err, ERR_MEMORY, "%s: no memory for this tokenizer", path);
-        *text = bigger;
-        *n_bytes += fread(*text + *n_bytes, 1, capacity - *n_bytes, f);
-        if (ferror(f))
-            return err_set(err, ERR_IO, "%s: cannot read: %s", path, strerror(errno));
-        if (*n_bytes < capacity)
-            return OK;
-        if (capacity > TOKENIZER_MAX_FILE_BYTES)
-            return err_set(err, ERR_INPUT, "%s: larger than %zu MiB: no tokenizer is", path,
-                           TOKENIZER_MAX_FILE_BYTES >> 20);
-        capacity *= 2;
-    }
-}
-
-enum status tokenizer_open(struct tokenizer **out, const char *path, struct err *err) {
-    *out = NULL;
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return err_set(err, errno == ENOENT ? ERR_MISSING : ERR_IO, "%s: cannot open: %s", path,
-                       strerror(errno));
-    char *text = NULL;
-    size_t n_bytes;
-    enum status s = read_all(f, path, &text, &n_bytes, err);
-    fclose(f);
-    if (s == OK)
-        s = tokenizer_parse(out, text, n_bytes, path, err);
-    free(text);
     return s;
 }

@@ -1,5 +1,5 @@
 /* src/tokenizer_parts.h - what a struct tokenizer is made of: for tokenizer.c, which encodes, and
- * tokenizer_parse.c, which reads the file, and for nobody else. */
+ * tokenizer_parse.c, which reads and checks the JSON, and for nobody else. */
 #ifndef SLUICE_SRC_TOKENIZER_PARTS_H
 #define SLUICE_SRC_TOKENIZER_PARTS_H
 

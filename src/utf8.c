@@ -4,8 +4,8 @@
 
 struct utf8_step utf8_next(const char *text, size_t n_bytes) {
     const unsigned char *s = (const unsigned char *)text;
-    uint32_t need;                            // continuation bytes after the first
-    unsigned char low = 0x80, high = 0xBF;    // what the second byte may be
+    uint32_t need;                         // continuation bytes after the first
+    unsigned char low = 0x80, high = 0xBF; // what the second byte may be
     if (s[0] < 0x80)
         return (struct utf8_step){ UTF8_CHARACTER, 1 };
     if (s[0] < 0xC2 || s[0] > 0xF4) // a continuation, an overlong form, above U+10FFFF

@@ -9,7 +9,7 @@
  * channels are large, experts differ and some are chosen far more often, no logit runs away. The
  * table in weights_make.c says what each tensor is drawn from, and why.
  *
- * Memory: about 10 MB of drawn values from open to close. Immutable after open. */
+ * Memory: about 15 MB of drawn values from open to close. Immutable after open. */
 #ifndef SLUICE_SRC_WEIGHTS_MAKE_H
 #define SLUICE_SRC_WEIGHTS_MAKE_H
 

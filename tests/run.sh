@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # tests/run.sh BUILD JOBS COMMAND... - run test programs, JOBS at a time, and add up what they say.
 #
-# Two ways of saying it are understood:
+# Three ways of saying it are understood:
 #   cmocka's summary       [  PASSED  ] 12 test(s).   [  SKIPPED ] NAME   [  FAILED  ] NAME
 #   lines of a script      ok NAME                    skip NAME REASON    not ok NAME
+#   a fuzz target's replay PROGRAM: 5 inputs replayed (one test; a finding is a crash)
 # A program that ends badly without naming a failed test, or that ran none, counts as one failure.
 # Programs that pass leave one line here and everything in BUILD/logs; V=1 prints all of it.
 # The last line is "N passed, N failed", with ", N skipped" where something was.
@@ -42,7 +43,8 @@ script_count() {
 # Name, exit code and log of a program that has ended: count, and print what is worth reading.
 report() {
     local command=$1 code=$2 log=$3 seconds=$4 p f s
-    p=$(($(cmocka_count "$log" PASSED) + $(script_count "$log" ok)))
+    p=$(($(cmocka_count "$log" PASSED) + $(script_count "$log" ok) +
+        $(grep -cE '^[^ ]+: [1-9][0-9]* inputs replayed$' "$log")))
     f=$(($(cmocka_count "$log" FAILED) + $(script_count "$log" 'not ok')))
     s=$(($(cmocka_count "$log" SKIPPED) + $(script_count "$log" skip)))
     local why=

@@ -12,9 +12,8 @@ static const struct command commands[] = {
         .bit = COMMAND_RUN,
         .summary = "generate text",
         .operands = "",
-        .about =
-            "Continue a text. Routed experts are read from disk as they are needed; an account\n"
-            "of where time and bytes went follows the text, on standard error.",
+        .about = "Continue a text. Routed experts are read from disk as they are needed; an\n"
+                 "account of where time and bytes went follows the text, on standard error.",
         .run = cmd_run,
     },
     {
@@ -22,9 +21,8 @@ static const struct command commands[] = {
         .bit = COMMAND_EVAL,
         .summary = "the perplexity of a text, or the logits of a list of tokens",
         .operands = "",
-        .about =
-            "How well the model predicts a text; or, for comparing implementations, its logits\n"
-            "at every position of a list of token ids.",
+        .about = "How well the model predicts a text; or, for comparing implementations, its\n"
+                 "logits at every position of a list of token ids.",
         .run = cmd_eval,
     },
     {

@@ -14,6 +14,7 @@
 struct run {
     struct engine engine;
     struct sequence *sequence;
+    struct sampling sampling;
     struct sampler sampler;
     struct token_decoder decoder;
     struct stop stop;
@@ -45,7 +46,8 @@ static void choose(void *context, uint32_t index, bool draft, const float *logit
     uint32_t token = 0;
     // The position that is being chosen: the draw depends on it and the seed alone.
     uint64_t position = (uint64_t)r->n_prompt + r->n_generated;
-    sampler_pick(&r->sampler, logits, position, &token, r->err);
+    sampler_draw(&r->sampler, &r->sampling, logits, r->engine.options->seed, position, &token,
+                 r->err);
     r->next = (int32_t)token;
     account_enter(account, before);
 }
@@ -136,17 +138,19 @@ static enum status read_prompt(struct run *r, struct err *err) {
 
 static enum status run(struct run *r, const struct options *o, struct err *err) {
     enum status status = engine_open(&r->engine, o, true, false, err);
-    struct sampler_options sampling = { .temperature = (float)o->temperature,
-                                        .top_k = o->top_k,
-                                        .top_p = (float)o->top_p,
-                                        .min_p = (float)o->min_p,
-                                        .seed = o->seed };
+    r->sampling = (struct sampling){ .temperature = (float)o->temperature,
+                                     .top_k = o->top_k,
+                                     .top_p = (float)o->top_p,
+                                     .min_p = (float)o->min_p };
     if (status == OK)
-        status = sampler_open(&r->sampler, sluice_config(r->engine.sluice)->vocab, &sampling, err);
+        status = sampling_check(&r->sampling, err);
+    if (status == OK)
+        status = sampler_open(&r->sampler, sluice_config(r->engine.sluice)->vocab, err);
     if (status == OK)
         status = token_decoder_open(&r->decoder, r->engine.tokenizer, false, err);
     if (status == OK)
-        status = stop_open(&r->stop, o->stop.items, o->stop.n, TOKENIZER_MAX_TOKEN_TEXT, err);
+        status =
+            stop_open(&r->stop, o->stop.items, o->stop.n, token_decoder_longest(&r->decoder), err);
     if (status == OK)
         status = read_prompt(r, err);
     if (status == OK)

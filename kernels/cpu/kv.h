@@ -20,9 +20,9 @@ struct kv_pages {
 };
 static inline struct kv_pages kv_pages_of(const struct kv_view *v) {
     struct kv_pages p;
-    p.base = cpu_ptr(v->pages);
-    p.tables = cpu_ptr(v->tables);
-    p.seqs = cpu_ptr(v->rows);
+    p.base = (unsigned char *)cpu_ptr(v->pages);
+    p.tables = (const uint32_t *)cpu_ptr(v->tables);
+    p.seqs = (const struct kv_rows *)cpu_ptr(v->rows);
     p.n_seqs = v->n_seqs;
     p.page_bytes = v->page_bytes;
     return p;

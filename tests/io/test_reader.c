@@ -1,8 +1,6 @@
 // Requests with priorities, each of which ends exactly once: over every kind of disk.
 #include "tests/io/reader_world.h"
 
-#include <dirent.h>
-
 #define N_ORDERS 40
 
 // Runs `body` for every engine that is here, direct and buffered where that makes a difference.

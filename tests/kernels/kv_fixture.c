@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "kv_fixture.h"
+#include "tests/kernels/kv_fixture.h"
 #include "kernels/cpu/cpu.h"
 
 #include <math.h>

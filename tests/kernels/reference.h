@@ -63,15 +63,18 @@ static inline double reference_e2m1(uint8_t nibble) {
 static inline double reference_e8m0(uint8_t code) { // 255 is +inf in float32
     return code == 255 ? INFINITY : ldexp(1, code - 127);
 }
-/* The code among 0 … most whose value is nearest to |x|, ties to the even code; then the sign. */
+/* The code among 0 … most whose value is nearest to |x| (clamped), ties to the even code; then the
+ * sign. */
 static inline uint8_t reference_nearest(double x, double (*value)(uint8_t), int most,
                                         int sign_bit) {
-    double a = fabs(x);
+    double a = fmin(fabs(x), value((uint8_t)most));
     int best = 0;
     for (int code = 1; code <= most; code++) {
         double here = fabs(value((uint8_t)code) - a), there = fabs(value((uint8_t)best) - a);
         if (here < there || (here == there && code % 2 == 0))
             best = code;
+        if (here > there)
+            break; // values ascend: it only gets further from here
     }
     return (uint8_t)(signbit(x) ? best | sign_bit : best);
 }

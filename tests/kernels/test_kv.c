@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "kv_fixture.h"
+#include "tests/kernels/kv_fixture.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -47,13 +47,22 @@ static void wrong_types_and_shapes_are_named(void **state) {
     }
 }
 
+static bool leave_one_scale_out(const struct manifest_entry *entry, void *context) {
+    (void)context;
+    return entry->id == TENSOR_W1_SCALE && entry->layer == 0 && entry->expert == 0;
+}
+
 /* The exact integer sums of FP4 experts need scales that are powers of two. */
 static void fp4_scales_as_f32_are_refused(void **state) {
     (void)state;
-    const struct make_options options = { .sparse = true };
+    const struct manifest_entry extra =
+        fixture_entry("layers.0.ffn.experts.0.w1.scale", DTYPE_F32, 128, 4);
+    const struct make_options options = {
+        .sparse = true, .leave_out = leave_one_scale_out, .extra = &extra, .n_extra = 1
+    };
     fixture_make(&options);
-    fixture_edit("model.safetensors", "layers.0.ffn.experts.0.w1.scale", "F32", "[128, 1]");
-    fixture_refused(ERR_INPUT, "layers.0.ffn.experts.0.w1.scale is F32");
+    fixture_refused(ERR_INPUT, "layers.0.ffn.experts.0.w1.scale is F32 [128, 4]",
+                    "F8_E8M0 [128, 4]");
 }
 
 /* Two shards: a malformed second one is an error that names it, whatever the fault. */

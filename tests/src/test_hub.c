@@ -100,7 +100,7 @@ static void the_only_snapshot_needs_no_ref(void **state) {
 
 static void a_ref_that_leads_nowhere_is_passed_over(void **state) {
     (void)state;
-    static const char *const refs[] = { "gone", "../../..", "", "a b", "/etc" };
+    static const char *const refs[] = { "gone", "..", ".", "../../..", "", "a b", "/etc" };
     const char *const revisions[] = { "aaa111" };
     make_repo(revisions, 1, NULL);
     for (size_t i = 0; i < sizeof refs / sizeof *refs; i++) {

@@ -14,7 +14,8 @@
 #include "src/utf8.h"
 
 #define BYTE_LEVEL                                                                                 \
-    "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":false}"
+    "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":"      \
+    "false}"
 
 /* Pieces joined with '|'. */
 struct joined {
@@ -47,10 +48,10 @@ static enum status open_json(struct pretokenizer **p, const char *json, struct e
 static enum status open_split(struct pretokenizer **p, const char *kind, const char *pattern,
                               const char *behavior, bool invert, struct err *err) {
     json_error_t e;
-    json_t *spec = json_pack_ex(
-        &e, 0, "{s:s, s:[{s:s, s:{s:s}, s:s, s:b}, {s:s, s:b, s:b}]}", "type", "Sequence",
-        "pretokenizers", "type", "Split", "pattern", kind, pattern, "behavior", behavior, "invert",
-        (int)invert, "type", "ByteLevel", "add_prefix_space", 0, "use_regex", 0);
+    json_t *spec = json_pack_ex(&e, 0, "{s:s, s:[{s:s, s:{s:s}, s:s, s:b}, {s:s, s:b, s:b}]}",
+                                "type", "Sequence", "pretokenizers", "type", "Split", "pattern",
+                                kind, pattern, "behavior", behavior, "invert", (int)invert, "type",
+                                "ByteLevel", "add_prefix_space", 0, "use_regex", 0);
     assert_non_null(spec);
     enum status s = pretokenizer_open(p, spec, "t.json", err);
     json_decref(spec);
@@ -99,7 +100,10 @@ static void every_behavior_cuts_as_the_reference_does(void **state) {
 static void the_dialect_means_what_oniguruma_means(void **state) {
     (void)state;
     // U+180E is no space, U+0085 is; \v is one character; { without a number is itself.
-    expect("Regex", "\\s", "Isolated", false, "a\u180Eb\xC2\x85" "c", "a\u180Eb|\xC2\x85|c");
+    expect("Regex", "\\s", "Isolated", false,
+           "a\u180Eb\xC2\x85"
+           "c",
+           "a\u180Eb|\xC2\x85|c");
     expect("Regex", "\\S+", "Isolated", false, "a\u180Eb\u3000c", "a\u180Eb|\u3000|c");
     expect("Regex", "[^\\S\\n]", "Removed", false, "a b\nc", "a|b\nc");
     expect("Regex", "\\v", "Isolated", false, "a\nb\vc", "a\nb|\v|c");
@@ -129,12 +133,13 @@ static void categories_are_those_of_unicode_16(void **state) {
 static void what_means_something_else_here_is_refused(void **state) {
     (void)state;
     static const char *const REFUSED[] = {
-        "\\w",      "\\b",     "\\h",     "\\R",        "\\K",      "\\1",     "(a)\\k<1>", "^a",
-        "a$",       "[a[b]]",  "[a&&b]",  "[]a]",       "[^]a]",    "[a",      "(a",        "a)",
-        "a**",      "a{2}{3}", "*a",      "(?i)a",      "(?R)",     "(?C1)",   "(*F)",      "(?P<n>a)",
-        "\\p{Han}", "\\pL",    "\\p{L",   "[\\P{L}]",   "[\\D]",    "[z-a]",   "[\\d-z]",   "\\xE4",
-        "\\x{0}",   "\\uD800", "\\x{110000}", "a{2}?",  "a{3,2}",   "\\",      "\\z",       "[a-z-9]",
-        "[a-",      "(?i:a)\\p{Lu}", "a{70000}", "\\é", "(?<=a*)b", "[[:alpha:]]", "\\x{12", "[\\",
+        "\\w",      "\\b",    "\\h",      "\\R",         "\\K",     "\\1",     "(a)\\k<1>",
+        "^a",       "a$",     "[a[b]]",   "[a&&b]",      "[]a]",    "[^]a]",   "[a",
+        "(a",       "a)",     "a**",      "a{2}{3}",     "*a",      "(?i)a",   "(?R)",
+        "(?C1)",    "(*F)",   "(?P<n>a)", "\\p{Han}",    "\\pL",    "\\p{L",   "[\\P{L}]",
+        "[\\D]",    "[z-a]",  "[\\d-z]",  "\\xE4",       "\\x{0}",  "\\uD800", "\\x{110000}",
+        "a{2}?",    "a{3,2}", "\\",       "\\z",         "[a-z-9]", "[a-",     "(?i:a)\\p{Lu}",
+        "a{70000}", "\\é",    "(?<=a*)b", "[[:alpha:]]", "\\x{12",  "[\\",
     };
     for (size_t i = 0; i < sizeof REFUSED / sizeof REFUSED[0]; i++) {
         struct pattern p;
@@ -157,9 +162,11 @@ static void hostile_patterns_end_with_an_error(void **state) {
     (void)state;
     // Exponential, cubic and quadratic on a long run of one letter.
     static const char *const HOSTILE[] = {
-        "(?:a+)+\\d",     "(?:a|a)*\\d",           "a*a*a*\\d",   "(?:a?){30}a{30}\\d",
-        "(?=a*)\\d",      "a(?=a*)",               "(?:a*)*\\d",  "(?:(?:(?:a?)?)?)*\\d",
-        "a*+\\d",         "(?:a(?=(?:a|b)*c)|a)",
+        "(?:a+)+\\d", "(?:a|a)*\\d",
+        "a*a*a*\\d",  "(?:a?){30}a{30}\\d",
+        "(?=a*)\\d",  "a(?=a*)",
+        "(?:a*)*\\d", "(?:(?:(?:a?)?)?)*\\d",
+        "a*+\\d",     "(?:a(?=(?:a|b)*c)|a)",
     };
     size_t n = 300000;
     char *text = malloc(n);
@@ -189,7 +196,8 @@ static enum status count_piece(void *user, const char *piece, size_t n_bytes, st
 static void matches_longer_than_the_window_are_found_whole(void **state) {
     (void)state;
     struct pretokenizer *p;
-    assert_int_equal(open_split(&p, "Regex", "\\s*\\n|\\s+(?!\\S)|\\s|é+", "Isolated", false, NULL), OK);
+    assert_int_equal(open_split(&p, "Regex", "\\s*\\n|\\s+(?!\\S)|\\s|é+", "Isolated", false, NULL),
+                     OK);
     for (size_t n = PRETOKENIZE_WINDOW - 8; n < PRETOKENIZE_WINDOW * 40; n += n < 1100 ? 1 : 7777) {
         size_t n_bytes = 3 * n + 2, longest = 0;
         char *text = malloc(n_bytes);
@@ -206,8 +214,8 @@ static void matches_longer_than_the_window_are_found_whole(void **state) {
         text[n] = '\n';
         assert_int_equal(pretokenize(p, scratch, text, n + 1, count_piece, &longest, NULL), OK);
         assert_int_equal(longest, n + 1);
-        assert_int_equal(pretokenize(p, scratch, text + n, n_bytes - n, count_piece, &longest, NULL),
-                         OK);
+        assert_int_equal(
+            pretokenize(p, scratch, text + n, n_bytes - n, count_piece, &longest, NULL), OK);
         assert_int_equal(longest, 2 * n);
         pretokenize_scratch_close(scratch);
         free(text);

@@ -73,8 +73,9 @@ static void greedy_takes_the_lowest_id_of_equals(void **state) {
     struct sampling greedy = { .temperature = 0, .top_p = 1 };
     assert_int_equal(draw(logits, 5, greedy, 1, 1), 1);
     assert_int_equal(draw(zeros, 3, greedy, 1, 1), 0);
-    assert_int_equal(draw(logits, 5, (struct sampling){ .temperature = 1e-30f, .top_p = 1,
-                                                        .top_k = 1 }, 1, 1), 1);
+    assert_int_equal(
+        draw(logits, 5, (struct sampling){ .temperature = 1e-30f, .top_p = 1, .top_k = 1 }, 1, 1),
+        1);
 }
 
 /* 24 tokens, some equal, one excluded; compares counts with the softmax by chi-square. */
@@ -222,8 +223,10 @@ static void selection_and_radix_sort_change_nothing(void **state) {
                 logits[i] = i % 2 ? -0.0f : -INFINITY;
         }
         for (int c = 0; c < 5 * 3 * 2; c++, position++) {
-            struct sampling o = { .temperature = 0.8f, .top_k = TOP_K[c % 5],
-                                  .top_p = TOP_P[c / 5 % 3], .min_p = MIN_P[c / 15] };
+            struct sampling o = { .temperature = 0.8f,
+                                  .top_k = TOP_K[c % 5],
+                                  .top_p = TOP_P[c / 5 % 3],
+                                  .min_p = MIN_P[c / 15] };
             assert_int_equal(sampler_draw(&s, &o, logits, 3, position, &token, NULL), OK);
             assert_int_equal(token, draw_by_definition(logits, N, &o, 3, position));
         }

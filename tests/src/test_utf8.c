@@ -32,25 +32,25 @@ static void each_maximal_subpart_is_replaced_once(void **state) {
         enum utf8_kind kind;
         uint32_t bytes;
     } CASES[] = {
-        { "\x80 ", UTF8_BROKEN, 1 },             // a continuation alone
-        { "\xC0\xAF", UTF8_BROKEN, 1 },          // overlong, two bytes
-        { "\xC1\x80", UTF8_BROKEN, 1 },          // the same
-        { "\xE0\x9F\x80", UTF8_BROKEN, 1 },      // overlong, three bytes
-        { "\xED\xA0\x80", UTF8_BROKEN, 1 },      // a surrogate
-        { "\xF0\x8F\xBF\xBF", UTF8_BROKEN, 1 },  // overlong, four bytes
-        { "\xF4\x90\x80\x80", UTF8_BROKEN, 1 },  // above U+10FFFF
-        { "\xF5\x80\x80\x80", UTF8_BROKEN, 1 },  // no character begins so
-        { "\xFF ", UTF8_BROKEN, 1 },             // never
-        { "\xC3 ", UTF8_BROKEN, 1 },             // the second byte is missing
-        { "\xE4\xBD ", UTF8_BROKEN, 2 },         // the third byte is missing
-        { "\xF0\x9F\x98 ", UTF8_BROKEN, 3 },     // the fourth byte is missing
+        { "\x80 ", UTF8_BROKEN, 1 },            // a continuation alone
+        { "\xC0\xAF", UTF8_BROKEN, 1 },         // overlong, two bytes
+        { "\xC1\x80", UTF8_BROKEN, 1 },         // the same
+        { "\xE0\x9F\x80", UTF8_BROKEN, 1 },     // overlong, three bytes
+        { "\xED\xA0\x80", UTF8_BROKEN, 1 },     // a surrogate
+        { "\xF0\x8F\xBF\xBF", UTF8_BROKEN, 1 }, // overlong, four bytes
+        { "\xF4\x90\x80\x80", UTF8_BROKEN, 1 }, // above U+10FFFF
+        { "\xF5\x80\x80\x80", UTF8_BROKEN, 1 }, // no character begins so
+        { "\xFF ", UTF8_BROKEN, 1 },            // never
+        { "\xC3 ", UTF8_BROKEN, 1 },            // the second byte is missing
+        { "\xE4\xBD ", UTF8_BROKEN, 2 },        // the third byte is missing
+        { "\xF0\x9F\x98 ", UTF8_BROKEN, 3 },    // the fourth byte is missing
         { "\xF0\x9F ", UTF8_BROKEN, 2 },
         { "\xC3", UTF8_CUT, 1 },
         { "\xE4\xBD", UTF8_CUT, 2 },
         { "\xF0\x9F\x98", UTF8_CUT, 3 },
         { "\xF0", UTF8_CUT, 1 },
-        { "\xED\x9F\xBF", UTF8_CHARACTER, 3 },   // the last before the surrogates
-        { "\xEE\x80\x80", UTF8_CHARACTER, 3 },   // the first after them
+        { "\xED\x9F\xBF", UTF8_CHARACTER, 3 }, // the last before the surrogates
+        { "\xEE\x80\x80", UTF8_CHARACTER, 3 }, // the first after them
         { "\xF4\x8F\xBF\xBF", UTF8_CHARACTER, 4 },
     };
     for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {

@@ -154,11 +154,11 @@ static void matrices_keep_the_variance_of_their_input(void **state) {
         enum tensor_id id;
         double gain;
     } cases[] = {
-        { TENSOR_HEAD, 3 },       { TENSOR_WQ_A, 1 },      { TENSOR_WQ_B, 1 },
-        { TENSOR_WKV, 1 },        { TENSOR_WO_A, 1 },      { TENSOR_COMP_WKV, 1 },
-        { TENSOR_INDEX_WQ_B, 1 }, { TENSOR_SHARED_W1, 1 }, { TENSOR_SHARED_W2, 0.8 },
-        { TENSOR_W1, 1 },         { TENSOR_W2, 0.8 },      { TENSOR_W3, 1 },
-        { TENSOR_HC_ATTN_FN, 1 },
+        { TENSOR_HEAD, 3 },        { TENSOR_WQ_A, 1 },       { TENSOR_WQ_B, 1 },
+        { TENSOR_WKV, 1 },         { TENSOR_WO_A, 1 },       { TENSOR_WO_B, 0.6 },
+        { TENSOR_COMP_WKV, 1 },    { TENSOR_INDEX_WQ_B, 1 }, { TENSOR_SHARED_W1, 1 },
+        { TENSOR_SHARED_W2, 0.6 }, { TENSOR_W1, 1 },         { TENSOR_W2, 0.6 },
+        { TENSOR_W3, 1 },          { TENSOR_HC_ATTN_FN, 1 },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const struct values m = values_of(cases[i].id, cases[i].id < TENSOR_ATTN_NORM ? 0 : 4, 0);
@@ -250,7 +250,7 @@ static void seed_means_the_same_weights_on_every_machine(void **state) {
             sum = sum * 31 + bytes[b];
         free(bytes);
     }
-    assert_true(sum == 0xc9265c4eee7d9f82u);
+    assert_true(sum == 0x30c716f3935a108fu);
 }
 
 /* --- large channels -------------------------------------------------------------------------- */
@@ -399,7 +399,6 @@ static void some_experts_are_hot_and_none_is_out_of_reach(void **state) {
             most = count[e] > most ? count[e] : most;
             least = count[e] < least ? count[e] : least;
         }
-        print_message("layer %u: %u to %u, mean %u\n", layer, least, most, mean_count);
         assert_true(most > mean_count * 3 / 2);
         assert_true(least > 0);
         assert_true(least < mean_count * 2 / 3);

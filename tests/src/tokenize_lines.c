@@ -19,8 +19,7 @@ static int unhex(char c) {
     return c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10;
 }
 
-static void encode_line(const struct tokenizer *t, enum tokenizer_mode mode, char *line,
-                        size_t n) {
+static void encode_line(const struct tokenizer *t, enum tokenizer_mode mode, char *line, size_t n) {
     struct token_ids ids = { .id = NULL };
     struct err err = { .status = OK };
     for (size_t i = 0; i + 1 < n; i += 2)
@@ -75,7 +74,8 @@ static int bench(const struct tokenizer *t, const char *path) {
         if (tokenizer_encode(t, text, n, TOKENIZER_ADDED, &ids, &err) != OK)
             printf("error: %s\n", err.text);
         double took = seconds() - start;
-        printf("%zu bytes, %zu tokens, %.3f s, %.1f MB/s\n", n, ids.n, took, (double)n / took / 1e6);
+        printf("%zu bytes, %zu tokens, %.3f s, %.1f MB/s\n", n, ids.n, took,
+               (double)n / took / 1e6);
         token_ids_free(&ids);
     }
     free(text);

@@ -55,6 +55,7 @@ static void expected_close(struct expected *e) {
 
 static const void *find(const struct expected *e, const char *name, uint32_t *n_rows,
                         uint32_t *width) {
+    *n_rows = *width = 0;
     const struct safetensors_tensor *t = safetensors_find(&e->st, name);
     if (!t)
         return NULL;

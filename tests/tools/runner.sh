@@ -28,6 +28,7 @@ echo 'ok not this'
 END
 program bad_script <<<"echo 'ok this'; echo 'not ok that'; exit 1"
 program liar <<<"echo 'ok this'; exit 3"
+program replay <<<"echo '\$0: 7 inputs replayed'"
 program crash <<<'kill -SEGV $$'
 program silent <<<'true'
 
@@ -46,6 +47,7 @@ runs() { # NAME CODE LAST-LINE PATTERN PROGRAM...
 runs passes_are_added_up 0 '9 passed, 0 failed, 1 skipped' '2 passed, 1 skipped' cmocka two_groups
 runs skipped_tests_are_named 0 '2 passed, 0 failed, 1 skipped' 'needs_a_second_drive' cmocka
 runs reasons_for_skipping_are_shown 0 '2 passed, 0 failed, 1 skipped' 'skip that no card here' script
+runs a_replay_is_a_test 0 '1 passed, 0 failed' '1 passed' replay
 runs a_failed_test_fails_the_run 1 '3 passed, 2 failed, 1 skipped' '1 passed, 2 FAILED' failing cmocka
 runs a_failed_script_fails_the_run 1 '1 passed, 1 failed' 'not ok that' bad_script
 runs a_crash_is_a_failure 1 '2 passed, 1 failed, 1 skipped' 'killed by signal 11' crash script
