@@ -11,59 +11,70 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 // --- direct or not -------------------------------------------------------------------------------
 
 enum residency { ABSENT, RESIDENT, UNSEEN };
 
-// Is the block of the file at `offset` in the page cache? A mapping that is never touched: no page
-// fault, so no SIGBUS either. To those who neither own the file nor may write it the kernel says
-// "resident" of everything.
-static enum residency block_residency(int fd, uint64_t offset) {
-    long page = sysconf(_SC_PAGESIZE);
-    void *map = mmap(NULL, READER_ALIGN, PROT_READ, MAP_SHARED, fd,
-                     (off_t)(offset / (uint64_t)page * (uint64_t)page));
-    if (map == MAP_FAILED)
-        return UNSEEN;
-    unsigned char seen = 1;
-    int error = mincore(map, READER_ALIGN < page ? READER_ALIGN : (size_t)page, &seen);
-    munmap(map, READER_ALIGN);
-    if (error)
-        return UNSEEN;
-    return seen & 1 ? RESIDENT : ABSENT;
+// Is the block at `offset` in the page cache? A buffered read that may not wait for the device says
+// so to anybody who may read the file; mincore says it only to those who own it. Asking for a block
+// that is absent makes the kernel fetch it: look at a block once, when all else is done.
+static enum residency look_at(int fd, uint64_t offset) {
+    unsigned char byte;
+    struct iovec one = { .iov_base = &byte, .iov_len = 1 };
+    int flags = fcntl(fd, F_GETFL);
+    fcntl(fd, F_SETFL, flags & ~O_DIRECT);
+    ssize_t n = preadv2(fd, &one, 1, (off_t)offset, RWF_NOWAIT);
+    int error = errno;
+    fcntl(fd, F_SETFL, flags);
+    if (n > 0)
+        return RESIDENT;
+    return n < 0 && error == EAGAIN ? ABSENT : UNSEEN;
 }
 
-// Is a block in the cache after a read through fd that was not there before? UNSEEN: none could be
-// found absent, so a read proves nothing.
-static enum residency read_and_look(int fd, uint64_t offset, void *buffer) {
-    if (block_residency(fd, offset) != ABSENT) {
-        posix_fadvise(fd, (off_t)offset, READER_ALIGN, POSIX_FADV_DONTNEED);
-        if (block_residency(fd, offset) != ABSENT)
+// Drop what the page cache has of a block: with what surrounds it, since a large folio goes as a
+// whole or not at all.
+static void drop_from_cache(int fd, uint64_t offset) {
+    const uint64_t around = 4u << 20;
+    uint64_t from = offset > around ? offset - around : 0;
+    posix_fadvise(fd, (off_t)from, (off_t)(offset - from + around), POSIX_FADV_DONTNEED);
+}
+
+// Does reading the block at `read` leave it in the cache? Only if one at `other`, which nobody
+// reads, is absent meanwhile does its presence prove anything: else all of the file is cached.
+static enum residency read_and_look(int fd, uint64_t read, uint64_t other, void *buffer) {
+    drop_from_cache(fd, other);
+    // Twice: a direct read writes back what was dirty, and only what is clean can be dropped.
+    for (int i = 0; i < 2; i++) {
+        drop_from_cache(fd, read);
+        if (pread(fd, buffer, READER_ALIGN, (off_t)read) <= 0)
             return UNSEEN;
     }
-    if (pread(fd, buffer, READER_ALIGN, (off_t)offset) <= 0)
-        return UNSEEN;
-    return block_residency(fd, offset);
+    enum residency after = look_at(fd, read);
+    return after == RESIDENT && look_at(fd, other) != ABSENT ? UNSEEN : after;
 }
 
 bool device_reads_are_cached(int fd, uint64_t file_bytes, bool *known) {
-    // Two blocks have to agree on "cached", where two can be seen: somebody else may be reading one
-    // just now. A single one that stayed absent is proof enough of the contrary.
-    uint64_t n_blocks = (file_bytes + READER_ALIGN - 1) / READER_ALIGN;
-    const uint64_t places[] = { n_blocks / 2, n_blocks / 5, n_blocks - n_blocks / 5, 0, n_blocks };
+    // Both pairs have to agree on "cached", where both can be seen: somebody else may be reading
+    // the file just now. A single block that stayed absent is proof enough of the contrary.
+    const uint64_t n_blocks = (file_bytes + READER_ALIGN - 1) / READER_ALIGN;
+    const uint64_t pairs[2][2] = { { n_blocks / 2, n_blocks / 5 },
+                                   { n_blocks - n_blocks / 5, n_blocks / 3 } };
     uint32_t n_cached = 0;
     *known = false;
     void *buffer = aligned_alloc(READER_ALIGN, READER_ALIGN);
-    for (size_t i = 0; buffer && i < sizeof places / sizeof *places && n_cached < 2; i++) {
-        if (places[i] >= n_blocks)
+    posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM); // read-ahead would fetch the other block as well
+    for (int i = 0; buffer && i < 2; i++) {
+        uint64_t read = pairs[i][0], other = pairs[i][1];
+        if (read >= n_blocks || read == other)
             continue;
-        enum residency after = read_and_look(fd, places[i] * READER_ALIGN, buffer);
+        enum residency after = read_and_look(fd, read * READER_ALIGN, other * READER_ALIGN, buffer);
         if (after == RESIDENT)
             n_cached++;
         if (after == ABSENT) {
@@ -72,6 +83,7 @@ bool device_reads_are_cached(int fd, uint64_t file_bytes, bool *known) {
             break;
         }
     }
+    posix_fadvise(fd, 0, 0, POSIX_FADV_NORMAL);
     free(buffer);
     *known |= n_cached > 0;
     return n_cached > 0;
@@ -156,7 +168,8 @@ static bool read_number(const char *path, uint64_t *number) {
 }
 
 // The mount that fd is reached through, by /proc/self/mountinfo: its file system, and what it was
-// mounted from. By number where the kernel tells it (5.8): a btrfs file's device is not its mount's.
+// mounted from. By number where the kernel tells it (5.8): a btrfs file has another device number
+// than its mount.
 static void find_mount(int fd, dev_t device, char filesystem[24], char source[PATH_MAX]) {
     uint64_t wanted_id = 0;
 #ifdef STATX_MNT_ID

@@ -39,9 +39,9 @@ enum status device_examine(struct device *out, const char *path, struct err *err
 /* The same for an open file; fd comes back as it was, O_DIRECT or not. */
 enum status device_examine_fd(struct device *out, int fd, const char *path, struct err *err);
 
-/* Do reads through `fd`, as it is open now, leave their bytes in the page cache? Decided by
- * reading a block that is not there and looking again; *known is false where nothing can be seen
- * (everything is cached and stays so, or the kernel does not show it to this user). */
+/* Do reads through `fd`, as it is open now, leave their bytes in the page cache? Decided by what a
+ * few reads leave behind. *known is false where nothing can be seen: the file is too small, or all
+ * of it is cached and stays so, or the kernel cannot tell. Drops some MiB of it from the cache. */
 bool device_reads_are_cached(int fd, uint64_t file_bytes, bool *known);
 
 /* --- this process ----------------------------------------------------------------------------- */

@@ -41,7 +41,7 @@ struct disk_chunk {
     void *tag; /* comes back with the result */
 };
 
-/* Bytes read (fewer than asked: a short read; 0: nothing is there, the end of the file), or -errno. */
+/* Bytes read (fewer than asked: a short read; 0: nothing is there, the file ends), or -errno. */
 struct disk_result {
     void *tag;
     int32_t result;

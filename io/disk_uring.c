@@ -6,6 +6,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <liburing.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -33,6 +34,7 @@ struct uring_disk {
     int wake_fd;
     bool wake_armed;
     int *fds;
+    bool *buffered; // by file, known from the first submit on
     uint32_t n_fds;
     bool submitted;        // something has been: files are registered by now, or never will be
     bool files_registered; // or each read looks its descriptor up: slower, not wrong
@@ -117,8 +119,13 @@ static const struct piece *piece_of(const struct uring_disk *u, const unsigned c
 
 static void register_files(struct uring_disk *u) {
     u->submitted = true;
-    if (u->n_fds > 0)
-        u->files_registered = io_uring_register_files(&u->ring, u->fds, u->n_fds) == 0;
+    u->files_registered = io_uring_register_files(&u->ring, u->fds, u->n_fds) == 0;
+    // A read from the page cache is a copy, which the kernel makes in the submitting thread, one
+    // after the other, unless it is told to let its workers do it: 9 to 11 GB/s against 15 to 16
+    // on two cores with everything cached. What the device has to read first is no slower.
+    u->buffered = calloc(u->n_fds, sizeof *u->buffered);
+    for (uint32_t i = 0; u->buffered && i < u->n_fds; i++)
+        u->buffered[i] = (fcntl(u->fds[i], F_GETFL) & O_DIRECT) == 0;
 }
 
 static void uring_submit(struct disk *d, const struct disk_chunk *chunks, uint32_t n) {
@@ -138,6 +145,8 @@ static void uring_submit(struct disk *d, const struct disk_chunk *chunks, uint32
             io_uring_prep_read(sqe, fd, c->dst, c->bytes, c->offset);
         if (u->files_registered)
             sqe->flags |= IOSQE_FIXED_FILE;
+        if (u->buffered && u->buffered[c->file])
+            sqe->flags |= IOSQE_ASYNC;
         io_uring_sqe_set_data(sqe, c->tag);
     }
     io_uring_submit(&u->ring); // what it leaves is submitted by the next reap, which sees why
@@ -189,7 +198,8 @@ static uint32_t take_back(struct uring_disk *u, int error, struct disk_result *r
         else
             results[n++] =
                 (struct disk_result){ .tag = (void *)(uintptr_t)sqe->user_data, .result = error };
-        sq->sqe_tail--; // the attempt to submit has published all: head, tail and the kernel's agree
+        // The attempt to submit has published everything: head, tail and the kernel's tail agree.
+        sq->sqe_tail--;
         sq->sqe_head = sq->sqe_tail;
         *sq->ktail = sq->sqe_tail;
     }
@@ -248,6 +258,7 @@ static void uring_close(struct disk *d) {
     if (u->wake_fd >= 0)
         close(u->wake_fd);
     free(u->pieces);
+    free(u->buffered);
     free(u->fds);
     free(u);
 }

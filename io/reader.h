@@ -23,8 +23,8 @@
  * margin may reach past the end of the file, and only the bytes that were asked for must exist.
  *
  * Threads: one control thread calls everything here; the disk thread is the reader's own. Over a
- * disk that is `synchronous` (io/disk.h) there is none: submit, next and the events drive it inline,
- * so that a reader on a virtual clock does the same thing every time. */
+ * disk that is `synchronous` (io/disk.h) there is none: submit, next and the events drive it
+ * inline, so that a reader on a virtual clock does the same thing every time. */
 #ifndef SLUICE_IO_READER_H
 #define SLUICE_IO_READER_H
 
@@ -56,8 +56,8 @@ enum read_priority {
 enum request_state { REQUEST_IDLE, REQUEST_QUEUED, REQUEST_ACTIVE, REQUEST_ENDED };
 
 /* One contiguous read: `offset`, `bytes` and `dst` are READER_ALIGN aligned (extents_layout makes
- * them so); of the bytes, the last `slack` need not exist in the file (outward rounding), and may or
- * may not be read where they do. */
+ * them so); of the bytes, the last `slack` need not exist in the file (outward rounding), and may
+ * or may not be read where they do. */
 struct read {
     uint32_t file; /* from reader_add_file */
     uint32_t slack;
@@ -126,8 +126,8 @@ struct disk; /* io/disk.h: what carries chunks out */
 struct reader_options {
     const struct clock *clock; /* NULL: the system's; with a modelled disk, that disk's */
     enum io_mode mode;
-    struct disk *disk;    /* NULL: io_uring, or pread threads where it is forbidden; else a backend
-                             of the caller's (null, modelled, faulty), open until after the reader */
+    struct disk *disk;    /* NULL: io_uring, or pread threads where it is forbidden; else one of
+                             the caller's (null, modelled, faulty), closed after the reader */
     uint32_t chunk_bytes; /* multiple of READER_ALIGN; 0: the default measured in reader.c */
     uint32_t depth;       /* chunks at the device; 0: the default measured in reader.c */
     bool forbid_uring;    /* tests, and --io-engine pread */
@@ -136,8 +136,8 @@ struct reader_options {
 
 struct reader;
 
-/* ERR_USAGE for a chunk size or a depth out of bounds, ERR_MEMORY, ERR_SYSTEM where not even threads
- * are to be had. *out is NULL after a failure. */
+/* ERR_USAGE for a chunk size or a depth out of bounds, ERR_MEMORY, ERR_SYSTEM where not even
+ * threads are to be had. *out is NULL after a failure. */
 enum status reader_open(struct reader **out, const struct reader_options *options, struct err *err);
 /* Cancels what is queued, waits for what is at the device, joins the thread. Requests that have not
  * been returned are ENDED and the caller's again. NULL is fine. */
@@ -145,8 +145,8 @@ void reader_close(struct reader *r);
 
 /* Open a file for reading and return its number (0, 1, …). Before the first submit. ERR_MISSING,
  * ERR_IO, ERR_INPUT (not a regular file or a block device). In IO_DIRECT, ERR_IO where O_DIRECT is
- * refused or goes through the page cache all the same; in IO_AUTO such a file is read buffered, with
- * a note. A disk that has no files (null, modelled) takes any path. */
+ * refused or goes through the page cache all the same; in IO_AUTO such a file is read buffered,
+ * with a note. A disk that has no files (null, modelled) takes any path. */
 enum status reader_add_file(struct reader *r, const char *path, uint32_t *file, struct err *err);
 
 /* Tell the kernel about memory that requests will point into (registered buffers: no page
@@ -158,8 +158,8 @@ void reader_add_memory(struct reader *r, unsigned char *base, uint64_t bytes);
 void reader_submit(struct reader *r, struct request *request);
 
 /* Raise the priority of a request that has been submitted (a demand joins a prefetch): it comes
- * after those that are waiting in that priority already. Nothing happens if it has ended, or has that
- * priority or a higher one. */
+ * after those that are waiting in that priority already. Nothing happens if it has ended, or has
+ * that priority or a higher one. */
 void reader_promote(struct reader *r, struct request *request, enum read_priority priority);
 
 /* Ask for a request to end early. While still QUEUED it ends as CANCELLED; once a chunk of it is
@@ -192,8 +192,8 @@ struct reader_stats {
 void reader_stats(struct reader *r, struct reader_stats *out);
 
 /* How this reader works, for people: "io_uring, O_DIRECT, registered buffers, 32 x 512 KiB", and,
- * a line each, what was lost and how to get it back ("" if nothing). Complete once the files and the
- * memory have been added; valid until the next of them, or close. */
+ * a line each, what was lost and how to get it back ("" if nothing). Complete once the files and
+ * the memory have been added; valid until the next of them, or close. */
 const char *reader_describe(const struct reader *r);
 const char *reader_notes(const struct reader *r);
 

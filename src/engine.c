@@ -34,7 +34,6 @@ static void note(struct sluice *s, const char *text) {
 
 // --- stages of opening -------------------------------------------------------------------------
 
-
 static bool load_progress(void *context, uint64_t done, uint64_t total) {
     const struct sluice_options *o = context;
     return !o->progress || o->progress(o->context, "loading dense weights", done, total);
@@ -54,6 +53,8 @@ static enum status open_weights(struct sluice *s, const struct sluice_options *o
         return err_set(err, ERR_USAGE, "%s: has no MTP draft block", s->cp.dirs[0]);
     struct weights_options load = { .with_draft = o->drafts,
                                     .embed_on_disk = s->fit.embed_on_disk,
+                                    .io = o->io,
+                                    .forbid_uring = o->forbid_uring,
                                     .progress = load_progress,
                                     .context = (void *)o };
     return weights_load(&s->weights, &s->cp, s->ops, &load, err);

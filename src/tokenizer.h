@@ -39,10 +39,10 @@ extern "C" {
 struct tokenizer;
 
 /* Read a tokenizer.json. On failure *out is NULL.
- *   ERR_MISSING   there is no such file
- *   ERR_IO        it cannot be read
- *   ERR_INPUT     no regular file, not JSON, not byte-level BPE, contradicts itself, or asks for something that
- *                 sluice does not support; err names the place
+ *   ERR_MISSING             there is no such file
+ *   ERR_IO, ERR_SYSTEM      it cannot be read
+ *   ERR_INPUT               no regular file, not JSON, not byte-level BPE, contradicts itself, or
+ *                           asks for what sluice does not support; err names the place
  *   ERR_MEMORY */
 enum status tokenizer_open(struct tokenizer **out, const char *path, struct err *err);
 

@@ -1,7 +1,9 @@
 #include "src/weights.h"
 
 #include "kernels/lowbit.h"
+#include "src/load.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +11,7 @@
 
 // Tensors are read to multiples of 64 bytes: a cache line, and more than any op asks for.
 #define TENSOR_ALIGN     64
-#define STAGE_BYTES      (16u << 20) // large enough that a pread's cost is the disk's
+#define STAGE_BYTES      (4u << 20) // of a tensor that is converted on the way
 #define MATRIX_TILE_COLS 128
 
 static uint64_t aligned(uint64_t bytes) {
@@ -60,8 +62,10 @@ struct weights_size weights_measure(const struct checkpoint *cp) {
 struct loader {
     struct weights *w;
     const struct weights_options *options;
-    unsigned char *stage; // STAGE_BYTES
-    uint64_t used;        // of the arena
+    unsigned char *stage;    // STAGE_BYTES, for the tensors that are converted
+    struct load_item *items; // all others: read at the end, in file order
+    uint32_t n_items, max_items;
+    uint64_t used; // of the arena
     uint64_t done, total;
 };
 
@@ -78,20 +82,12 @@ static struct mem take(struct loader *l, uint64_t bytes) {
     return m;
 }
 
-// A tensor as it is stored.
-static enum status read_plain(struct loader *l, const struct tensor_place *place, struct mem *out,
-                              struct err *err) {
-    *out = take(l, place->bytes);
-    for (uint64_t at = 0; at < place->bytes; at += STAGE_BYTES) {
-        uint64_t n = place->bytes - at < STAGE_BYTES ? place->bytes - at : STAGE_BYTES;
-        enum status status = checkpoint_read(l->w->cp, place, at, l->stage, n, err);
-        if (status != OK)
-            return status;
-        ops_upload(l->w->ops, mem_at(*out, at), l->stage, n);
-        if ((status = report(l, n, err)) != OK)
-            return status;
-    }
-    return OK;
+// A tensor as it is stored: it has its place now, and is read with all others.
+static struct mem plain(struct loader *l, const struct tensor_place *place) {
+    struct mem to = take(l, place->bytes);
+    assert(l->n_items < l->max_items);
+    l->items[l->n_items++] = (struct load_item){ *place, to };
+    return to;
 }
 
 // The routing table of a hash layer: I64 or I32 on disk, I32 in memory, every id checked, since ops
@@ -240,15 +236,16 @@ static enum status load_binding(struct loader *l, uint32_t layer, const struct b
     if (!b->matrix) {
         if (b->id == TENSOR_GATE_TABLE)
             return read_table(l, place, layer, field, err);
-        return read_plain(l, place, field, err);
+        *(struct mem *)field = plain(l, place);
+        return OK;
     }
     struct manifest_entry entry;
     manifest_entry(&cp->config, b->id, layer, 0, &entry);
     const struct tensor_place *scale = b->has_scale ? &cp->layers[layer][b->id + 1] : NULL;
-    struct mem weight = mem_none(), scales = mem_none();
-    enum status status;
     if (becomes_bf16(cp, layer, b->id)) {
-        status = read_as_bf16(l, place, scale, entry.shape[0], entry.shape[1], &weight, err);
+        struct mem weight = mem_none();
+        enum status status =
+            read_as_bf16(l, place, scale, entry.shape[0], entry.shape[1], &weight, err);
         if (status == OK)
             *(struct matrix *)field = (struct matrix){ .type = MATRIX_BF16,
                                                        .rows = (uint32_t)entry.shape[0],
@@ -256,34 +253,42 @@ static enum status load_binding(struct loader *l, uint32_t layer, const struct b
                                                        .weight = weight };
         return status;
     }
-    status = read_plain(l, place, &weight, err);
-    if (status == OK && scale)
-        status = read_plain(l, scale, &scales, err);
-    if (status == OK)
-        *(struct matrix *)field =
-            matrix_of(place, scale, weight, scales, entry.shape[0], entry.shape[1]);
-    return status;
+    struct mem weight = plain(l, place), scales = scale ? plain(l, scale) : mem_none();
+    *(struct matrix *)field =
+        matrix_of(place, scale, weight, scales, entry.shape[0], entry.shape[1]);
+    return OK;
 }
 
-static enum status load_globals(struct loader *l, struct err *err) {
+static void bind_globals(struct loader *l) {
     struct weights *w = l->w;
     const struct tensor_place *global = w->cp->global;
-    enum status status = OK;
     if (!l->options->embed_on_disk)
-        status = read_plain(l, &global[TENSOR_EMBED], &w->embed, err);
-    struct mem head = mem_none();
+        w->embed = plain(l, &global[TENSOR_EMBED]);
+    w->head = matrix_of(&global[TENSOR_HEAD], NULL, plain(l, &global[TENSOR_HEAD]), mem_none(),
+                        w->cp->config.vocab, w->cp->config.d);
+    w->norm = plain(l, &global[TENSOR_NORM]);
+    w->hc_head.fn = plain(l, &global[TENSOR_HC_HEAD_FN]);
+    w->hc_head.base = plain(l, &global[TENSOR_HC_HEAD_BASE]);
+    w->hc_head.scale = plain(l, &global[TENSOR_HC_HEAD_SCALE]);
+}
+
+static bool arrived(void *context, uint64_t bytes) {
+    struct loader *l = context;
+    return report(l, bytes, NULL) == OK;
+}
+
+static enum status load_all(struct loader *l, struct err *err) {
+    enum status status = OK;
+    bind_globals(l);
+    for (uint32_t layer = 0; layer < l->w->n_blocks && status == OK; layer++)
+        for (size_t i = 0; i < sizeof bindings / sizeof *bindings && status == OK; i++)
+            status = load_binding(l, layer, &bindings[i], err);
+    struct load_options read = { .io = l->options->io,
+                                 .forbid_uring = l->options->forbid_uring,
+                                 .progress = arrived,
+                                 .context = l };
     if (status == OK)
-        status = read_plain(l, &global[TENSOR_HEAD], &head, err);
-    w->head = matrix_of(&global[TENSOR_HEAD], NULL, head, mem_none(), w->cp->config.vocab,
-                        w->cp->config.d);
-    if (status == OK)
-        status = read_plain(l, &global[TENSOR_NORM], &w->norm, err);
-    if (status == OK)
-        status = read_plain(l, &global[TENSOR_HC_HEAD_FN], &w->hc_head.fn, err);
-    if (status == OK)
-        status = read_plain(l, &global[TENSOR_HC_HEAD_BASE], &w->hc_head.base, err);
-    if (status == OK)
-        status = read_plain(l, &global[TENSOR_HC_HEAD_SCALE], &w->hc_head.scale, err);
+        status = load_items(l->w->cp, l->w->ops, l->items, l->n_items, &read, err);
     return status;
 }
 
@@ -295,16 +300,16 @@ enum status weights_load(struct weights *w, const struct checkpoint *cp, struct 
     struct loader l = { .w = w, .options = options };
     l.total = size.layers + size.head + (options->with_draft ? size.draft : 0) +
               (options->embed_on_disk ? 0 : size.embed);
+    l.max_items = TENSOR_ATTN_NORM + w->n_blocks * TENSOR_W1;
+    l.items = malloc(l.max_items * sizeof *l.items);
     l.stage = malloc(STAGE_BYTES);
     w->layers = calloc(w->n_blocks, sizeof *w->layers);
-    enum status status = l.stage && w->layers
+    enum status status = l.stage && l.items && w->layers
                              ? ops_alloc(ops, l.total, &w->arena, err)
                              : err_set(err, ERR_MEMORY, "no memory to load weights with");
     if (status == OK)
-        status = load_globals(&l, err);
-    for (uint32_t layer = 0; layer < w->n_blocks && status == OK; layer++)
-        for (size_t i = 0; i < sizeof bindings / sizeof *bindings && status == OK; i++)
-            status = load_binding(&l, layer, &bindings[i], err);
+        status = load_all(&l, err);
+    free(l.items);
     free(l.stage);
     if (status != OK)
         weights_close(w);

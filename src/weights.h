@@ -61,6 +61,8 @@ struct weights_size weights_measure(const struct checkpoint *cp);
 struct weights_options {
     bool with_draft; /* the MTP block too, if the checkpoint has one */
     bool embed_on_disk;
+    enum io_mode io;
+    bool forbid_uring;
     /* Called now and then from the calling thread; NULL: not. Returns false to cancel. */
     bool (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
     void *context;

@@ -45,6 +45,9 @@ enum status engine_open(struct engine *e, const struct options *o, bool with_tok
                         bool with_draft, struct err *err) {
     e->options = o;
     terminal_open(&e->terminal, STDERR_FILENO, &o->environment);
+    // Now, not after hours of work that it was to be the account of.
+    if (o->stats && !(e->stats = fopen(o->stats, "we")))
+        return err_set(err, ERR_IO, "%s: cannot be made: %s", o->stats, strerror(errno));
     if (model_dirs_open(&e->dirs, o, &o->models, err) != OK)
         return err->status;
     if (with_tokenizer && open_tokenizer(e, err) != OK)
@@ -76,6 +79,8 @@ void engine_close(struct engine *e) {
     sluice_close(e->sluice);
     tokenizer_close(e->tokenizer);
     model_dirs_close(&e->dirs);
+    if (e->stats)
+        fclose(e->stats);
 }
 
 // --- text ----------------------------------------------------------------------------------------
@@ -106,8 +111,12 @@ enum status read_text(const char *path, char **text, size_t *n_bytes, struct err
         if (n == 0)
             break;
     }
+    int why = errno;
     if (status == OK && ferror(file))
-        status = err_set(err, ERR_IO, "%s: cannot be read: %s", name, strerror(errno));
+        // Ctrl-C instead of a text is no failure.
+        status = why == EINTR && interrupt_requested(NULL)
+                     ? err_set(err, CANCELLED, "%s: interrupted", name)
+                     : err_set(err, ERR_IO, "%s: cannot be read: %s", name, strerror(why));
     if (!is_stdin)
         fclose(file);
     if (status != OK) {
@@ -150,17 +159,18 @@ enum status engine_account(struct engine *e, struct err *err) {
     sluice_report(e->sluice, &report);
     account_text(&report, text, sizeof text);
     fputs(text, stderr);
-    if (!e->options->stats)
+    if (!e->stats)
         return OK;
     char *json = account_json(&report);
-    FILE *file = json ? fopen(e->options->stats, "we") : NULL;
+    FILE *file = e->stats;
+    e->stats = NULL;
     enum status status = OK;
     if (!json)
         status = err_set(err, ERR_MEMORY, "no memory for the account");
-    else if (!file || fprintf(file, "%s\n", json) < 0)
+    else if (fprintf(file, "%s\n", json) < 0)
         status =
             err_set(err, ERR_IO, "%s: cannot be written: %s", e->options->stats, strerror(errno));
-    if (file && fclose(file) != 0)
+    if (fclose(file) != 0 && status == OK)
         status =
             err_set(err, ERR_IO, "%s: cannot be written: %s", e->options->stats, strerror(errno));
     free(json);

@@ -10,6 +10,8 @@
 #include "tools/progress.h"
 #include "tools/terminal.h"
 
+#include <stdio.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -21,6 +23,7 @@ struct engine {
     struct terminal terminal;
     struct progress progress;
     struct tokenizer *tokenizer; /* NULL if it was not asked for */
+    FILE *stats;                 /* where the account goes as JSON; NULL if nowhere, or it went */
     struct sluice *sluice;
     struct step *step;
 };
@@ -31,7 +34,8 @@ enum status engine_open(struct engine *e, const struct options *o, bool with_tok
                         bool with_draft, struct err *err);
 void engine_close(struct engine *e);
 
-/* The whole of a file, or of standard input ("-"); freed by the caller. ERR_MISSING, ERR_IO. */
+/* The whole of a file, or of standard input ("-"); freed by the caller. ERR_MISSING, ERR_IO;
+ * CANCELLED if Ctrl-C came instead. Commands read what they are given before they load a model. */
 enum status read_text(const char *path, char **text, size_t *n_bytes, struct err *err);
 
 /* BOS, then the text with added tokens off. Freed by the caller. */

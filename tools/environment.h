@@ -2,7 +2,9 @@
  *
  *   HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME, HOME   where `-m org/name` is looked up
  *   NO_COLOR, TERM                                whether text on a terminal may be dimmed
- *   COLUMNS                                       its width, where the terminal does not tell */
+ *   COLUMNS                                       its width, where the terminal does not tell
+ *
+ * (And OMP_WAIT_POLICY, which is the OpenMP runtime's: see main.c.) */
 #ifndef SLUICE_TOOLS_ENVIRONMENT_H
 #define SLUICE_TOOLS_ENVIRONMENT_H
 

@@ -10,19 +10,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-static enum status eval_tokens(struct engine *e, struct err *err);
-static enum status eval_text(struct engine *e, struct err *err);
+static enum status eval_tokens(struct engine *e, const char *text, size_t n_bytes, struct err *err);
+static enum status eval_text(struct engine *e, const char *text, size_t n_bytes, struct err *err);
 
 int cmd_eval(const struct options *o) {
     struct engine e = { 0 };
     struct err err = { .status = OK };
     bool draft = o->tokens && o->mtp;
-    enum status status = engine_open(&e, o, !o->tokens, draft, &err);
+    char *text; // or token ids; before the model: a file that is not there is found at once
+    size_t n_bytes;
+    enum status status = read_text(o->tokens ? o->tokens : o->file, &text, &n_bytes, &err);
     if (status == OK)
-        status = o->tokens ? eval_tokens(&e, &err) : eval_text(&e, &err);
+        status = engine_open(&e, o, !o->tokens, draft, &err);
+    if (status == OK)
+        status =
+            o->tokens ? eval_tokens(&e, text, n_bytes, &err) : eval_text(&e, text, n_bytes, &err);
     if (e.step && (status == OK || status == CANCELLED))
         engine_account(&e, &err);
     engine_close(&e);
+    free(text);
     return command_error(o, &err);
 }
 
@@ -59,14 +65,12 @@ static bool dump_cancelled(void *context) {
 }
 
 // Ids separated by white space.
-static enum status parse_tokens(const char *path, const struct config *c, int32_t **tokens,
-                                uint32_t *n, struct err *err) {
-    char *text;
-    size_t n_bytes, capacity = 0;
+static enum status parse_tokens(const char *path, const char *text, size_t n_bytes,
+                                const struct config *c, int32_t **tokens, uint32_t *n,
+                                struct err *err) {
+    size_t capacity = 0;
     *tokens = NULL;
     *n = 0;
-    if (read_text(path, &text, &n_bytes, err) != OK)
-        return err->status;
     const char *at = text;
     while (err->status == OK) {
         while (isspace((unsigned char)*at))
@@ -78,8 +82,9 @@ static enum status parse_tokens(const char *path, const struct config *c, int32_
         long long id = strtoll(at, &end, 10);
         if (end == at || (*end && !isspace((unsigned char)*end)) || errno || id < 0 ||
             id >= c->vocab) {
-            err_set(err, ERR_INPUT, "%s: byte %zu: not a token id from 0 to %u: %.20s", path,
-                    (size_t)(at - text), c->vocab - 1, at);
+            int word = (int)strcspn(at, " \t\r\n\v\f");
+            err_set(err, ERR_INPUT, "%s: byte %zu: not a token id from 0 to %u: %.*s", path,
+                    (size_t)(at - text), c->vocab - 1, word < 20 ? word : 20, at);
             break;
         }
         if (*n == capacity) {
@@ -94,7 +99,6 @@ static enum status parse_tokens(const char *path, const struct config *c, int32_
         (*tokens)[(*n)++] = (int32_t)id;
         at = end;
     }
-    free(text);
     if (err->status == OK && *n == 0)
         err_set(err, ERR_INPUT, "%s: no tokens in it", path);
     return err->status;
@@ -124,18 +128,24 @@ static enum status feed_part(struct dump *d, struct sequence *sequence, const in
     return status == OK ? err->status : status;
 }
 
-static enum status eval_tokens(struct engine *e, struct err *err) {
+static enum status eval_tokens(struct engine *e, const char *text, size_t n_bytes,
+                               struct err *err) {
     const struct options *o = e->options;
+    const struct config *c = sluice_config(e->sluice);
+    uint32_t ctx = sluice_fitted(e->sluice)->ctx;
     int32_t *tokens;
     uint32_t n;
     struct sequence *sequence = NULL;
     struct dump d = { .engine = e, .file = { .fd = -1 }, .err = err };
-    enum status status = parse_tokens(o->tokens, sluice_config(e->sluice), &tokens, &n, err);
+    enum status status = parse_tokens(o->tokens, text, n_bytes, c, &tokens, &n, err);
     if (status == OK && o->mtp && n < 2)
         status = err_set(err, ERR_INPUT, "%s: --mtp needs two tokens or more", o->tokens);
+    if (status == OK && n > ctx)
+        status = err_set(err, ERR_MEMORY,
+                         "%s: %u tokens, the context holds %u: a larger --ctx is needed", o->tokens,
+                         n, ctx);
     if (status == OK)
-        status =
-            logits_file_open(&d.file, o->logits, n, sluice_config(e->sluice)->vocab, o->mtp, err);
+        status = logits_file_open(&d.file, o->logits, n, c->vocab, o->mtp, err);
     if (status == OK)
         status = sluice_sequence(e->sluice, &sequence, err);
     if (status == OK) {
@@ -204,15 +214,11 @@ static enum status score_window(struct scoring *s, struct sequence *sequence, ui
     return status == OK ? schedule_feed(s->engine->step, &feed, err) : status;
 }
 
-static enum status eval_text(struct engine *e, struct err *err) {
+static enum status eval_text(struct engine *e, const char *text, size_t n_bytes, struct err *err) {
     const struct options *o = e->options;
-    char *text;
-    size_t n_bytes;
     int32_t *tokens = NULL, *window = NULL;
     uint32_t n = 0, w = o->window;
     struct sequence *sequence = NULL;
-    if (read_text(o->file, &text, &n_bytes, err) != OK)
-        return err->status;
     enum status status = encode_raw(e, text, n_bytes, &tokens, &n, err);
     if (status == OK && n < 2)
         status = err_set(err, ERR_INPUT, "%s: no text in it", o->file);
@@ -251,6 +257,5 @@ static enum status eval_text(struct engine *e, struct err *err) {
     sequence_close(sequence);
     free(window);
     free(tokens);
-    free(text);
     return status;
 }

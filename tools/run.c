@@ -6,6 +6,8 @@
 #include "tools/engine.h"
 #include "tools/interrupt.h"
 
+#include <errno.h>
+#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,6 +20,8 @@ struct run {
     struct sampler sampler;
     struct token_decoder decoder;
     struct stop stop;
+    char *text; // of the prompt, if it was read from a file
+    size_t n_bytes;
     int32_t *prompt;
     uint32_t n_prompt;
     uint32_t n_generated;
@@ -69,9 +73,13 @@ static enum status feed(struct run *r, const int32_t *tokens, uint32_t n, bool p
 }
 
 static enum status write_out(const char *text, size_t n, struct err *err) {
-    if (n && (fwrite(text, 1, n, stdout) != n || fflush(stdout) != 0))
-        return err_set(err, ERR_IO, "standard output: cannot be written");
-    return OK;
+    if (n == 0 || (fwrite(text, 1, n, stdout) == n && fflush(stdout) == 0))
+        return OK;
+    err_set(err, ERR_IO, "standard output: cannot be written: %s", strerror(errno));
+    // It is said once: main, which looks whether everything got out, has nothing to add.
+    __fpurge(stdout);
+    clearerr(stdout);
+    return err->status;
 }
 
 // Tokens come, text goes, until something ends it.
@@ -110,40 +118,46 @@ static enum status generate(struct run *r, struct err *err) {
     size_t n, n_certain;
     const char *text = token_decoder_flush(&r->decoder, &n);
     const char *certain = stop_push(&r->stop, text, n, &n_certain);
-    if (status == OK || status == CANCELLED) {
-        write_out(certain, n_certain, err);
+    if (write_out(certain, n_certain, err) == OK) {
         certain = stop_flush(&r->stop, &n_certain);
         write_out(certain, n_certain, err);
     }
-    return status;
+    return status == OK ? err->status : status;
 }
 
-static enum status read_prompt(struct run *r, struct err *err) {
-    const struct options *o = r->engine.options;
-    char *text = NULL;
-    size_t n_bytes = o->prompt ? strlen(o->prompt) : 0;
-    enum status status = OK;
-    if (!o->prompt)
-        status = read_text(o->file ? o->file : "-", &text, &n_bytes, err);
-    if (status == OK)
-        status = encode_raw(&r->engine, o->prompt ? o->prompt : text, n_bytes, &r->prompt,
-                            &r->n_prompt, err);
-    free(text);
-    if (status == OK && r->n_prompt > sluice_fitted(r->engine.sluice)->ctx)
+// The text, before the model: a file that is not there is found at once.
+static enum status read_prompt(struct run *r, const struct options *o, struct err *err) {
+    if (!o->prompt && !o->file && isatty(STDIN_FILENO))
+        return err_set(err, ERR_USAGE,
+                       "nothing to continue: give -p TEXT, -f FILE, or a text on standard input");
+    if (o->prompt) {
+        r->n_bytes = strlen(o->prompt);
+        return OK;
+    }
+    return read_text(o->file ? o->file : "-", &r->text, &r->n_bytes, err);
+}
+
+static enum status encode_prompt(struct run *r, struct err *err) {
+    const char *text = r->text ? r->text : r->engine.options->prompt;
+    uint32_t ctx = sluice_fitted(r->engine.sluice)->ctx;
+    enum status status = encode_raw(&r->engine, text, r->n_bytes, &r->prompt, &r->n_prompt, err);
+    if (status == OK && r->n_prompt > ctx)
         status = err_set(err, ERR_MEMORY,
                          "the prompt has %u tokens, the context holds %u: a larger --ctx is needed",
-                         r->n_prompt, sluice_fitted(r->engine.sluice)->ctx);
+                         r->n_prompt, ctx);
     return status;
 }
 
 static enum status run(struct run *r, const struct options *o, struct err *err) {
-    enum status status = engine_open(&r->engine, o, true, false, err);
     r->sampling = (struct sampling){ .temperature = (float)o->temperature,
                                      .top_k = o->top_k,
                                      .top_p = (float)o->top_p,
                                      .min_p = (float)o->min_p };
+    enum status status = sampling_check(&r->sampling, err);
     if (status == OK)
-        status = sampling_check(&r->sampling, err);
+        status = read_prompt(r, o, err);
+    if (status == OK)
+        status = engine_open(&r->engine, o, true, false, err);
     if (status == OK)
         status = sampler_open(&r->sampler, sluice_config(r->engine.sluice)->vocab, err);
     if (status == OK)
@@ -152,7 +166,7 @@ static enum status run(struct run *r, const struct options *o, struct err *err) 
         status =
             stop_open(&r->stop, o->stop.items, o->stop.n, token_decoder_longest(&r->decoder), err);
     if (status == OK)
-        status = read_prompt(r, err);
+        status = encode_prompt(r, err);
     if (status == OK)
         status = sluice_sequence(r->engine.sluice, &r->sequence, err);
     if (status != OK)
@@ -168,26 +182,24 @@ int cmd_run(const struct options *o) {
     struct run r = { .end = "interrupted" };
     struct err err = { .status = OK };
     r.err = &err;
-    if (!o->prompt && !o->file && isatty(STDIN_FILENO))
-        err_set(&err, ERR_USAGE,
-                "nothing to continue: give -p TEXT, -f FILE, or a text on "
-                "standard input");
-    else
-        run(&r, o, &err);
-    if (r.sequence && (err.status == OK || err.status == CANCELLED)) {
-        if (r.n_generated)
+    run(&r, o, &err);
+    if (r.sequence) {
+        bool failed = err.status != OK && err.status != CANCELLED;
+        if (failed)
+            r.end = "an error";
+        if (r.n_generated && !failed)
             fputc('\n', stdout);
         fflush(stdout);
         fprintf(stderr, "\n%u tokens of prompt, %u generated; ended by: %s\n", r.n_prompt,
                 r.n_generated, r.end);
-    }
-    if (r.sequence)
         engine_account(&r.engine, &err);
+    }
     sequence_close(r.sequence);
     stop_close(&r.stop);
     token_decoder_close(&r.decoder);
     sampler_close(&r.sampler);
     free(r.prompt);
+    free(r.text);
     engine_close(&r.engine);
     return command_error(o, &err);
 }

@@ -82,7 +82,7 @@ void cpu_expert_ffn(struct ops *ops, const struct expert_ffn *a) {
     // Half of the shared scratch for each stage, so many rows at a time.
     const size_t half = CPU_SHARED_BYTES / 2, wider = tile_row_bytes(d > f ? d : f);
     const uint32_t tile_rows = wider * TILE_ROWS <= half ? TILE_ROWS : (uint32_t)(half / wider);
-    assert(tile_rows > 0);
+    assert(d <= CPU_MAX_COLS && f <= CPU_MAX_COLS);
     const struct stage in = stage_of(&a->w1, ops->exact, cpu_shared(c));
     const struct stage mid = stage_of(&a->w2, ops->exact, (unsigned char *)cpu_shared(c) + half);
     const uint32_t f_height = panel_rows(f, c->n_threads);

@@ -31,7 +31,8 @@
 #define CPU_THREAD_BYTES ((size_t)4 << 20)
 /* Rounded activations of a tile of rows: 64 rows of Pro's widest (d = 7168, wo_b's 16384) are 4 MiB. */
 #define CPU_SHARED_BYTES ((size_t)16 << 20)
-/* The widest row that any op takes (half of the shared scratch in floats: expert_ffn keeps two). */
+/* The widest row that is rounded: one such must fit in half of the shared scratch (expert_ffn keeps
+ * two tiles there), scales included. */
 #define CPU_MAX_COLS (1u << 20)
 
 /* Plain loops, compiled several times: AVX-512, AVX2 with FMA, and the baseline, where fmaf is a

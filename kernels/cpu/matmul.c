@@ -45,7 +45,7 @@ void cpu_matmul(struct ops *ops, const struct matmul *a) {
     const uint32_t most = row_bytes * TILE_ROWS <= CPU_SHARED_BYTES
                               ? TILE_ROWS
                               : (uint32_t)(CPU_SHARED_BYTES / row_bytes);
-    assert(most > 0 || !rounded);
+    assert(!rounded || (size_t)a->n_groups * a->w.cols <= CPU_MAX_COLS);
     const uint32_t tile_rows = rounded ? most : TILE_ROWS;
 
 #pragma omp parallel num_threads(c->n_threads)

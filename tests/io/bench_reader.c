@@ -1,8 +1,9 @@
 /* tests/io/bench_reader.c - GB/s through the reader, as experts are read.
  *
- *     bench_reader FILE [CHUNK_KIB [DEPTH [direct|buffered [uring|pread [SECONDS [registered|plain]]]]]]
+ *     bench_reader FILE [CHUNK_KIB [DEPTH [direct|buffered [uring|pread [SECONDS
+ *                  [registered|plain]]]]]]
  *
- * Random reads of 35.1 MB (an expert of Pro: 8577 blocks) from FILE into pinned memory, four
+ * Random reads of 35.1 MB (an expert of Pro: 8577 blocks) from FILE into pinned memory, eight
  * requests queued ahead as a layer's demand would have them. Prints one line: what the reader says
  * of itself, GB/s, and the CPU time of this process as a share of one core. */
 #include "io/pinned.h"

@@ -3,9 +3,12 @@
 #include "kernels/arith.h"
 #include "tests/kernels/reference.h"
 
-#define N   4
-#define D   320
-#define EPS 1e-6f
+#define N 4
+#define D 320
+
+/* Large enough, and different enough, that one missing or taken for the other shows. */
+#define NORM_EPS 0.5f
+#define HC_EPS   1e-3f
 
 struct weights {
     struct mem fn, base, scale;
@@ -52,14 +55,14 @@ static void reference_z(double *z, uint32_t rows, const struct weights *w, const
         double sum = 0;
         for (uint32_t c = 0; c < m; c++)
             sum += f32_at(w->fn, (size_t)i * m + c) * u[c];
-        z[i] = sum / sqrt(squares / m + (double)EPS);
+        z[i] = sum / sqrt(squares / m + (double)NORM_EPS);
     }
 }
 
 /* pre, post, comb of one row, from the spec. */
 static void reference_pre(const struct weights *w, const float *u, uint32_t n, uint32_t iterations,
                           double *pre, double *post, double *comb) {
-    double z[128], eps = (double)EPS;
+    double z[128], eps = (double)HC_EPS;
     reference_z(z, (2 + n) * n, w, u, n * D);
     for (uint32_t j = 0; j < n; j++) {
         pre[j] = sigma(z[j] * f32_at(w->scale, 0) + f32_at(w->base, j)) + eps;
@@ -106,9 +109,8 @@ static void check_pre(uint32_t n, uint32_t n_rows, uint32_t iterations, uint32_t
     struct mem h = test_floats(ops, &r, (size_t)n_rows * n * D);
     struct mem x = test_alloc(ops, n_rows * D * 4), post = test_alloc(ops, n_rows * n * 4);
     struct mem comb = test_alloc(ops, n_rows * n * n * 4);
-    struct hc_pre a = {
-        h, w.fn, w.base, w.scale, x, post, comb, n_rows, n, D, iterations, EPS, EPS
-    };
+    struct hc_pre a = { h,      w.fn, w.base, w.scale,    x,        post,  comb,
+                        n_rows, n,    D,      iterations, NORM_EPS, HC_EPS };
     hc_pre(ops, &a);
     for (uint32_t row = 0; row < n_rows; row++) {
         const float *u = floats_at(h) + row * n * D;
@@ -148,7 +150,7 @@ static void sinkhorn_balances_rows_and_columns(void **state) {
     struct weights w = test_weights(ops, &r, N, (2 + N) * N, 3, 0);
     struct mem h = test_floats(ops, &r, N * D), x = test_alloc(ops, D * 4);
     struct mem post = test_alloc(ops, N * 4), comb = test_alloc(ops, N * N * 4);
-    struct hc_pre a = { h, w.fn, w.base, w.scale, x, post, comb, 1, N, D, 20, EPS, EPS };
+    struct hc_pre a = { h, w.fn, w.base, w.scale, x, post, comb, 1, N, D, 20, NORM_EPS, 1e-6f };
     hc_pre(ops, &a);
     for (int i = 0; i < N; i++) {
         float row = 0, column = 0;
@@ -167,16 +169,16 @@ static void pre_has_the_canonical_order(void **state) {
     struct weights w = test_weights(ops, &r, N, (2 + N) * N, 3, 0);
     struct mem h = test_floats(ops, &r, N * D), x = test_alloc(ops, D * 4);
     struct mem post = test_alloc(ops, N * 4), comb = test_alloc(ops, N * N * 4);
-    struct hc_pre a = { h, w.fn, w.base, w.scale, x, post, comb, 1, N, D, 1, EPS, EPS };
+    struct hc_pre a = { h, w.fn, w.base, w.scale, x, post, comb, 1, N, D, 1, NORM_EPS, HC_EPS };
     hc_pre(ops, &a);
     const float *u = floats_at(h), *scale = floats_at(w.scale), *base = floats_at(w.base);
-    float rho = 1.0f / sqrtf(reference_t16(u, u, N * D) / (float)(N * D) + EPS), t[24], pre[N];
+    float rho = 1.0f / sqrtf(reference_t16(u, u, N * D) / (float)(N * D) + NORM_EPS), t[24], pre[N];
     for (int i = 0; i < 24; i++) {
         float z = reference_t16(floats_at(w.fn) + i * N * D, u, N * D) * rho;
         t[i] = fmaf(z, scale[i < N ? 0 : i < 2 * N ? 1 : 2], base[i]);
     }
     for (int j = 0; j < N; j++) {
-        pre[j] = 1.0f / (1.0f + arith_exp(-t[j])) + EPS;
+        pre[j] = 1.0f / (1.0f + arith_exp(-t[j])) + HC_EPS;
         float want = 2.0f * (1.0f / (1.0f + arith_exp(-t[N + j])));
         assert_same_bits(floats_at(post) + j, &want, 1, "post");
     }
@@ -187,10 +189,10 @@ static void pre_has_the_canonical_order(void **state) {
             c[i][j] = arith_exp(row[j] - most);
         float sum = ((c[i][0] + c[i][1]) + c[i][2]) + c[i][3];
         for (int j = 0; j < N; j++)
-            c[i][j] = c[i][j] / sum + EPS;
+            c[i][j] = c[i][j] / sum + HC_EPS;
     }
     for (int j = 0; j < N; j++) {
-        float sum = (((c[0][j] + c[1][j]) + c[2][j]) + c[3][j]) + EPS;
+        float sum = (((c[0][j] + c[1][j]) + c[2][j]) + c[3][j]) + HC_EPS;
         for (int i = 0; i < N; i++)
             c[i][j] /= sum;
     }
@@ -239,7 +241,7 @@ static void head_mixes_without_normalizing(void **state) {
     struct weights w = test_weights(ops, &r, N, N, 1, 3);
     const uint32_t n_rows = 66;
     struct mem h = test_floats(ops, &r, n_rows * N * D), x = test_alloc(ops, n_rows * D * 4);
-    struct hc_head a = { h, w.fn, w.base, w.scale, x, n_rows, N, D, EPS, EPS };
+    struct hc_head a = { h, w.fn, w.base, w.scale, x, n_rows, N, D, NORM_EPS, HC_EPS };
     hc_head(ops, &a);
     for (uint32_t row = 0; row < n_rows; row++) {
         const float *u = floats_at(h) + row * N * D;
@@ -248,7 +250,7 @@ static void head_mixes_without_normalizing(void **state) {
         for (uint32_t c = 0; c < D; c++) {
             double want = 0, size = 0;
             for (uint32_t j = 0; j < N; j++) {
-                double pre = sigma(z[j] * f32_at(w.scale, 0) + f32_at(w.base, j)) + (double)EPS;
+                double pre = sigma(z[j] * f32_at(w.scale, 0) + f32_at(w.base, j)) + (double)HC_EPS;
                 want += pre * (double)u[j * D + c], size += fabs(pre * (double)u[j * D + c]);
             }
             assert_true(fabs((double)floats_at(x)[row * D + c] - want) < 2e-5 * size);
@@ -282,8 +284,8 @@ static void threads_and_row_splits_cannot_be_seen(void **state) {
                                   N,
                                   D,
                                   20,
-                                  EPS,
-                                  EPS };
+                                  NORM_EPS,
+                                  HC_EPS };
             hc_pre(ops, &pre);
             struct hc_post back = { pre.h, pre.x, pre.post, pre.comb, n, N, D };
             hc_post(ops, &back);

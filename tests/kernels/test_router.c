@@ -91,6 +91,11 @@ static void equal_scores_go_to_the_lower_id(void **state) {
     run(logits, NULL, NULL, 0, NULL, 1, 1, experts, weights);
     for (int k = 0; k < K; k++)
         assert_int_equal(experts[k], k);
+    // Three higher ones come later: of those that tie, the last three leave.
+    logits[20] = logits[30] = logits[40] = 1;
+    run(logits, NULL, NULL, 0, NULL, 1, 1, experts, weights);
+    const int32_t want[K] = { 0, 1, 2, 20, 30, 40 };
+    assert_memory_equal(experts, want, sizeof want);
 }
 
 static void the_bias_chooses_but_does_not_weigh(void **state) {
