@@ -229,14 +229,13 @@ static uint32_t uring_reap(struct disk *d, struct disk_result *results, uint32_t
     n += take_results(u, results + n, max - n, &woken);
     if (error >= 0 || error == -ETIME || error == -EINTR)
         return n;
-    if (error == -EAGAIN || error == -EBUSY) {
-        // Short of memory, or of room for results: give it a moment, not a hot loop.
-        struct pollfd p = { .fd = u->wake_fd, .events = POLLIN };
-        if (wait && n == 0)
-            poll(&p, 1, 1);
-        return n;
-    }
-    return n + take_back(u, error, results + n, max - n);
+    // -EAGAIN, -EBUSY: short of memory, or of room for results, which time may bring. Anything else
+    // is for good.
+    if (error != -EAGAIN && error != -EBUSY)
+        n += take_back(u, error, results + n, max - n);
+    if (wait && n == 0)
+        poll(NULL, 0, 1); // a moment, not a hot loop
+    return n;
 }
 
 static void uring_wake(struct disk *d) {

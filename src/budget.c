@@ -1,5 +1,6 @@
 #include "src/budget.h"
 
+#include "kernels/cpu/cpu.h"
 #include "src/sequence.h"
 #include "src/step.h"
 #include "src/weights.h"
@@ -9,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-// The program itself, libraries, threads' stacks and scratch, the tokenizer (45 MB for V4's
-// 129,280 ids), what malloc holds on to, and page tables: measured 80-120 MB with V4's tokenizer.
+// The program itself, libraries, stacks, the tokenizer, buffers of loading, what malloc holds on to,
+// and page tables.
 #define OVERHEAD_BYTES (160ull << 20)
 // Of what is free on the machine, when no --ram was given; the rest is for everybody else.
 #define SHARE_OF_FREE 0.85
@@ -48,8 +49,10 @@ static void measure(const struct checkpoint *cp, const struct sluice_options *o,
     f->embed_bytes = 0;
     f->ctx = ctx;
     f->kv_bytes = kv_page_bytes(cp, o, n_blocks, ctx, n_kv_pages);
-    f->scratch_bytes = step_bytes(&cp->config, n_blocks, chunk, n_sequences, ctx, o->exact,
-                                  o->drafts, f->embed_on_disk);
+    struct cpu_options cpu = { .n_threads = o->n_threads };
+    f->scratch_bytes =
+        cpu_scratch_bytes(&cpu) + step_bytes(&cp->config, n_blocks, chunk, n_sequences, ctx,
+                                             o->exact, o->drafts, f->embed_on_disk);
     f->overhead_bytes = OVERHEAD_BYTES;
     f->n_experts = n_blocks * cp->config.n_experts;
     f->slot_bytes = expert_slot_bytes(cp, n_blocks);

@@ -105,14 +105,14 @@ static const struct whole_key whole_keys[] = {
     WHOLE("num_hidden_layers", n_layers, 1, CONFIG_MAX_LAYERS - CONFIG_MAX_DRAFTS),
     WHOLE("num_attention_heads", n_heads, 1, 1 << 12),
     WHOLE("head_dim", head_dim, 66, 1 << 13),
-    WHOLE("qk_rope_head_dim", rope_dim, 2, 1 << 12),
+    WHOLE("qk_rope_head_dim", rope_dim, 2, CONFIG_MAX_ROPE),
     WHOLE("q_lora_rank", q_rank, 128, 1 << 16),
     WHOLE("o_groups", o_groups, 1, 1 << 12),
     WHOLE("o_lora_rank", o_rank, 1, 1 << 16),
     WHOLE("sliding_window", window, 1, 1 << 20),
-    WHOLE("index_n_heads", index_heads, 1, 1 << 12),
-    WHOLE("index_head_dim", index_dim, 32, 1 << 12),
-    WHOLE("index_topk", index_topk, 1, 1 << 20),
+    WHOLE("index_n_heads", index_heads, 1, 1 << 10),
+    WHOLE("index_head_dim", index_dim, 32, 1 << 10),
+    WHOLE("index_topk", index_topk, 1, 1 << 16),
     WHOLE("n_routed_experts", n_experts, 1, 1 << 12),
     WHOLE("num_experts_per_tok", n_chosen, 1, CONFIG_MAX_CHOSEN),
     WHOLE("moe_intermediate_size", expert_dim, 128, 1 << 16),
@@ -120,7 +120,7 @@ static const struct whole_key whole_keys[] = {
     WHOLE("hc_mult", n_streams, 1, CONFIG_MAX_STREAMS),
     WHOLE("hc_sinkhorn_iters", sinkhorn_iters, 1, 1000),
     WHOLE("vocab_size", vocab, 1, 1 << 24),
-    WHOLE("max_position_embeddings", max_positions, 1, 1 << 30),
+    WHOLE("max_position_embeddings", max_positions, 1, 1 << 26),
 };
 
 static enum status parse_wholes(struct config *c, const json_t *root, const struct reading *r) {
@@ -354,6 +354,12 @@ static enum status check_divides(const struct config *c, const struct reading *r
           (uint64_t)c->o_groups * c->o_rank % 128 == 0 },
         { "index_head_dim", "is no power of two", (c->index_dim & (c->index_dim - 1)) == 0 },
         { "index_head_dim", "is below qk_rope_head_dim", c->index_dim >= c->rope_dim },
+        { "num_attention_heads", "times head_dim is above 2^20: no row is that wide",
+          (uint64_t)c->n_heads * c->head_dim <= 1 << 20 },
+        { "o_groups", "times o_lora_rank is above 2^20: no row is that wide",
+          (uint64_t)c->o_groups * c->o_rank <= 1 << 20 },
+        { "index_n_heads", "times index_head_dim is above 2^18: no query is that wide",
+          (uint64_t)c->index_heads * c->index_dim <= 1 << 18 },
         { "num_experts_per_tok", "is above n_routed_experts", c->n_chosen <= c->n_experts },
     };
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)

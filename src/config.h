@@ -17,10 +17,11 @@
 extern "C" {
 #endif
 
-#define CONFIG_MAX_LAYERS  256 /* trunk and draft blocks together; Pro has 61 + 1 (or + 3) */
-#define CONFIG_MAX_DRAFTS  8   /* draft blocks; published: 1 (MTP) or 3 (DSpark) */
-#define CONFIG_MAX_STREAMS 8   /* hc_mult; published: 4 */
-#define CONFIG_MAX_CHOSEN  32  /* num_experts_per_tok; published: 6 */
+#define CONFIG_MAX_LAYERS  256  /* trunk and draft blocks together; Pro has 61 + 1 (or + 3) */
+#define CONFIG_MAX_DRAFTS  8    /* draft blocks; published: 1 (MTP) or 3 (DSpark) */
+#define CONFIG_MAX_ROPE    1024 /* qk_rope_head_dim; published: 64 */
+#define CONFIG_MAX_STREAMS 8    /* hc_mult; published: 4 */
+#define CONFIG_MAX_CHOSEN  32   /* num_experts_per_tok; published: 6 */
 #define CONFIG_MAX_BYTES   (16u << 20) /* of a config.json; published: 2 KB */
 
 enum draft_kind {

@@ -62,7 +62,7 @@ static enum status open_weights(struct sluice *s, const struct sluice_options *o
 
 static enum status upload_theta(struct sluice *s, bool compressed, struct mem *out,
                                 struct err *err) {
-    float theta[512]; // config_parse bounds rope_dim
+    float theta[CONFIG_MAX_ROPE / 2];
     rope_frequencies(&s->cp.config, compressed, theta);
     uint64_t bytes = s->cp.config.rope_dim / 2 * sizeof *theta;
     enum status status = ops_alloc(s->ops, bytes, out, err);

@@ -3,7 +3,7 @@
 #include "tools/interrupt.h"
 
 #include <errno.h>
-#include <inttypes.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -41,9 +41,21 @@ static enum status open_tokenizer(struct engine *e, struct err *err) {
                    e->dirs.dirs[0]);
 }
 
+/* Where a shell closed one of the first three descriptors (`>&-`), the next file that is opened
+ * would get its number, and text or messages would be written into it. Now they fail instead. */
+static void occupy_standard_descriptors(void) {
+    int fd;
+    do
+        fd = open("/dev/null", O_RDONLY); // not for writing: a text that goes nowhere is an error
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO)
+        close(fd);
+}
+
 enum status engine_open(struct engine *e, const struct options *o, bool with_tokenizer,
                         bool with_draft, struct err *err) {
     e->options = o;
+    occupy_standard_descriptors();
     terminal_open(&e->terminal, STDERR_FILENO, &o->environment);
     // Now, not after hours of work that it was to be the account of.
     if (o->stats && !(e->stats = fopen(o->stats, "we")))

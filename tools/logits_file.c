@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static enum status write_all(struct logits_file *f, const void *data, uint64_t bytes,
@@ -23,6 +24,27 @@ static enum status write_all(struct logits_file *f, const void *data, uint64_t b
         bytes -= (uint64_t)n;
     }
     return OK;
+}
+
+/* A regular file gets its name at the end, through links to it. What is no regular file (/dev/null)
+ * is written as it is: it must never be replaced by one. */
+static enum status open_file(struct logits_file *f, const char *path, struct err *err) {
+    struct stat st;
+    bool exists = stat(path, &st) == 0, is_file = exists && S_ISREG(st.st_mode);
+    f->path = is_file ? realpath(path, NULL) : strdup(path);
+    if (!f->path || ((is_file || !exists) && asprintf(&f->partial, "%s.partial", f->path) < 0)) {
+        f->partial = NULL;
+        return err_set(err, ERR_MEMORY, "%s: no memory for its name", path);
+    }
+    const char *name = f->partial ? f->partial : f->path;
+    int flags = f->partial ? O_CREAT | O_TRUNC : 0;
+    f->fd = open(name, O_WRONLY | O_CLOEXEC | flags, 0666);
+    if (f->fd < 0) {
+        err_set(err, ERR_IO, "%s: cannot be made: %s", name, strerror(errno));
+        free(f->partial); // not ours: whatever is there stays
+        f->partial = NULL;
+    }
+    return err->status;
 }
 
 enum status logits_file_open(struct logits_file *f, const char *path, uint32_t n_rows,
@@ -47,12 +69,8 @@ enum status logits_file_open(struct logits_file *f, const char *path, uint32_t n
         header[i] = (char)(length >> (8 * i));
     f->header_bytes = 8 + length;
 
-    f->path = strdup(path);
-    if (!f->path || asprintf(&f->partial, "%s.partial", path) < 0)
-        return err_set(err, ERR_MEMORY, "no memory for a file name");
-    f->fd = open(f->partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (f->fd < 0)
-        return err_set(err, ERR_IO, "%s: cannot be made: %s", f->partial, strerror(errno));
+    if (open_file(f, path, err) != OK)
+        return err->status;
     uint64_t total = f->header_bytes + (with_draft ? draft_end : end);
     int full = posix_fallocate(f->fd, 0, (off_t)total);
     if (full == ENOSPC || full == EFBIG || full == EDQUOT)
@@ -70,8 +88,15 @@ enum status logits_file_write(struct logits_file *f, bool draft, uint32_t row, c
 enum status logits_file_finish(struct logits_file *f, struct err *err) {
     int fd = f->fd;
     f->fd = -1;
-    if (fsync(fd) != 0 || close(fd) != 0 || rename(f->partial, f->path) != 0)
-        return err_set(err, ERR_IO, "%s: cannot be finished: %s", f->path, strerror(errno));
+    int why = 0;
+    if (fsync(fd) != 0 && (f->partial || errno != EINVAL)) // a device has nothing to sync
+        why = errno;
+    if (close(fd) != 0 && !why)
+        why = errno;
+    if (!why && f->partial && rename(f->partial, f->path) != 0)
+        why = errno;
+    if (why)
+        return err_set(err, ERR_IO, "%s: cannot be finished: %s", f->path, strerror(why));
     free(f->partial);
     f->partial = NULL;
     return OK;

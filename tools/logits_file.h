@@ -2,7 +2,7 @@
  *
  * `logits` F32 [T,V] and, with a draft block, `mtp.logits` F32 [T-1,V]. Rows are written as they
  * come, to a file of another name that takes its own once it is complete: a run that is
- * interrupted leaves nothing that looks finished. */
+ * interrupted leaves nothing that looks finished. A device (/dev/null) is written as it is. */
 #ifndef SLUICE_TOOLS_LOGITS_FILE_H
 #define SLUICE_TOOLS_LOGITS_FILE_H
 
@@ -16,8 +16,8 @@ extern "C" {
 #endif
 
 struct logits_file {
-    int fd; /* -1: closed */
-    char *path, *partial;
+    int fd;               /* -1: closed */
+    char *path, *partial; /* no partial: `path` itself is written, a device */
     uint64_t header_bytes, row_bytes, n_rows;
 };
 

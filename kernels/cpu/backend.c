@@ -145,13 +145,21 @@ static const struct ops_table cpu_table = {
     .gather_rows = cpu_gather_rows,
 };
 
+static uint32_t thread_count(const struct cpu_options *options) {
+    uint32_t n = options->n_threads ? options->n_threads : (uint32_t)omp_get_num_procs();
+    return n < MAX_THREADS ? n : MAX_THREADS;
+}
+
+uint64_t cpu_scratch_bytes(const struct cpu_options *options) {
+    return thread_count(options) * (uint64_t)CPU_THREAD_BYTES + CPU_SHARED_BYTES;
+}
+
 enum status cpu_open(struct ops **out, const struct cpu_options *options, struct err *err) {
     *out = NULL;
-    uint32_t n = options->n_threads ? options->n_threads : (uint32_t)omp_get_num_procs();
-    n = n < MAX_THREADS ? n : MAX_THREADS;
+    uint32_t n = thread_count(options);
     struct cpu_ops *c = calloc(1, sizeof *c);
     if (c)
-        c->scratch = aligned_alloc(64, n * CPU_THREAD_BYTES + CPU_SHARED_BYTES);
+        c->scratch = aligned_alloc(64, cpu_scratch_bytes(options));
     if (!c || !c->scratch) {
         free(c);
         return err_set(err, ERR_MEMORY,

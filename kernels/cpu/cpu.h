@@ -16,6 +16,9 @@ struct cpu_options {
     bool exact;         /* see ops.h */
 };
 
+/* Scratch that cpu_open takes with these options, touched as ops need it: for the memory budget. */
+uint64_t cpu_scratch_bytes(const struct cpu_options *options);
+
 /* ERR_MEMORY, ERR_SYSTEM. Close with ops_close. */
 enum status cpu_open(struct ops **out, const struct cpu_options *options, struct err *err);
 
