@@ -4,6 +4,7 @@
 #include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 const char *phase_name(enum phase phase) {
@@ -55,6 +56,27 @@ void account_report(const struct account *a, struct reader *reader, const struct
     if (slots)
         slots_stats(slots, &out->slots);
 }
+
+static uint64_t field(const char *proc, const char *file, const char *name) {
+    char path[256], line[256];
+    uint64_t value = 0;
+    snprintf(path, sizeof path, "%s/%s", proc, file);
+    FILE *in = fopen(path, "re");
+    while (in && fgets(line, sizeof line, in))
+        if (strncmp(line, name, strlen(name)) == 0)
+            value = strtoull(line + strlen(name), NULL, 10);
+    if (in)
+        fclose(in);
+    return value;
+}
+
+void account_process(struct account_report *r, const char *proc) {
+    r->peak_bytes =
+        (field(proc, "status", "VmHWM:") + field(proc, "status", "HugetlbPages:")) * 1024;
+    r->storage_read_bytes = field(proc, "io", "read_bytes:");
+}
+
+#define GIB (1024.0 * 1024 * 1024)
 
 // --- telling -------------------------------------------------------------------------------------
 
@@ -181,6 +203,13 @@ size_t account_text(const struct account_report *r, char *out, size_t out_bytes)
     if (r->reader.retries || r->reader.failed)
         put(&t, "         %" PRIu64 " reads were tried again, %" PRIu64 " failed\n",
             r->reader.retries, r->reader.failed);
+    if (r->peak_bytes) {
+        put(&t, "memory   %.2f GiB at its peak", r->peak_bytes / GIB);
+        if (r->ram_bytes)
+            put(&t, " of the %.2f GiB of --ram", r->ram_bytes / GIB);
+        put(&t, "; the kernel counts %.3f GB read from storage, weights included\n",
+            r->storage_read_bytes / 1e9);
+    }
     put_verdict(&t, r);
     return t.used;
 }
@@ -211,8 +240,11 @@ char *account_json(const struct account_report *r) {
                   "failed", (json_int_t)r->reader.failed, "busy_seconds",
                   seconds(r->reader.busy_ns), "gb_per_second_busy",
                   ratio(bytes_read(r), seconds(r->reader.busy_ns)) / 1e9, "engine", r->engine);
-    json_t *root = json_pack("{s:f, s:o, s:o, s:o}", "seconds", seconds(r->total_ns), "phases",
-                             phases, "experts", experts, "disk", disk);
+    json_t *process = json_pack("{s:I, s:I, s:I}", "peak_bytes", (json_int_t)r->peak_bytes,
+                                "ram_bytes", (json_int_t)r->ram_bytes, "storage_read_bytes",
+                                (json_int_t)r->storage_read_bytes);
+    json_t *root = json_pack("{s:f, s:o, s:o, s:o, s:o}", "seconds", seconds(r->total_ns), "phases",
+                             phases, "experts", experts, "disk", disk, "process", process);
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     json_decref(root);
     return text;

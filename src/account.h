@@ -55,9 +55,16 @@ struct account_report {
     uint64_t slot_bytes, n_slots, n_experts; /* of the cache */
     uint64_t expert_bytes;
     char engine[128]; /* reader_describe */
+    /* What the kernel says of this process; 0 where it says nothing. */
+    uint64_t peak_bytes;         /* resident set plus huge pages, at its highest */
+    uint64_t storage_read_bytes; /* that reached a device: page cache hits are not among them */
+    uint64_t ram_bytes;          /* what was promised (--ram); 0: no promise */
 };
 void account_report(const struct account *a, struct reader *reader, const struct slots *slots,
                     struct account_report *out);
+
+/* Fill in what the kernel says, from `proc` ("/proc/self"). */
+void account_process(struct account_report *r, const char *proc);
 
 /* For people: several lines, '\n' between and at the end; how many bytes snprintf would want. */
 size_t account_text(const struct account_report *r, char *out, size_t out_bytes);

@@ -4,6 +4,7 @@
 #include "src/load.h"
 
 #include <assert.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -264,6 +265,8 @@ static void bind_globals(struct loader *l) {
     const struct tensor_place *global = w->cp->global;
     if (!l->options->embed_on_disk)
         w->embed = plain(l, &global[TENSOR_EMBED]);
+    else // rows are fetched one by one: what the kernel would read ahead is not wanted
+        posix_fadvise(w->cp->files[global[TENSOR_EMBED].file].fd, 0, 0, POSIX_FADV_RANDOM);
     w->head = matrix_of(&global[TENSOR_HEAD], NULL, plain(l, &global[TENSOR_HEAD]), mem_none(),
                         w->cp->config.vocab, w->cp->config.d);
     w->norm = plain(l, &global[TENSOR_NORM]);

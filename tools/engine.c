@@ -169,6 +169,8 @@ enum status engine_account(struct engine *e, struct err *err) {
     struct account_report report;
     char text[8192];
     sluice_report(e->sluice, &report);
+    account_process(&report, "/proc/self");
+    report.ram_bytes = e->options->ram_bytes;
     account_text(&report, text, sizeof text);
     fputs(text, stderr);
     if (!e->stats)

@@ -469,6 +469,48 @@ static void disk_works_on_while_the_control_thread_computes(void **state) {
     world_close(&w);
 }
 
+// What is asked for now is not served in the past, nor taken back from there.
+static void disk_catches_up_before_it_is_told_anything_new(void **state) {
+    (void)state;
+    struct world w;
+    world_open(&w, (struct setup){ .engine = MODEL, .depth = 1 });
+    struct order first, second, third;
+    order_one(&first, READ_BACKGROUND, 0, 0, 100000);
+    order_one(&second, READ_BACKGROUND, 0, 0, 100000);
+    order_one(&third, READ_DEMAND, 1, 0, 10);
+    reader_submit(w.reader, &first.request);
+    reader_submit(w.reader, &second.request);
+    clock_virtual_advance(&w.clock, 1000000000); // both are done long since
+    reader_cancel(w.reader, &second.request);    // too late
+    assert_ptr_equal(reader_next(w.reader), &first.request);
+    assert_ptr_equal(reader_next(w.reader), &second.request);
+    assert_int_equal(second.request.status, OK);
+
+    reader_submit(w.reader, &first.request);
+    reader_submit(w.reader, &second.request);
+    clock_virtual_advance(&w.clock, 1000000000);
+    reader_submit(w.reader, &third.request);
+    assert_ptr_equal(reader_next(w.reader), &first.request);
+    assert_ptr_equal(reader_next(w.reader), &second.request);
+    assert_null(reader_next(w.reader)); // the third is on its way only now
+    assert_ptr_equal(wait_next(w.reader), &third.request);
+    assert_true(w.clock.now > 2000000000);
+
+    reader_submit(w.reader, &first.request);
+    reader_submit(w.reader, &second.request);
+    third.request.priority = READ_BACKGROUND;
+    reader_submit(w.reader, &third.request);
+    clock_virtual_advance(&w.clock, 1000000000);
+    reader_promote(w.reader, &third.request, READ_DEMAND); // too late as well
+    assert_ptr_equal(reader_next(w.reader), &first.request);
+    assert_ptr_equal(reader_next(w.reader), &second.request);
+    assert_ptr_equal(reader_next(w.reader), &third.request);
+    order_free(&first);
+    order_free(&second);
+    order_free(&third);
+    world_close(&w);
+}
+
 static void wait_ends_in_virtual_time(void **state) {
     (void)state;
     struct world w;
@@ -583,6 +625,7 @@ int main(void) {
         cmocka_unit_test(queued_request_can_be_cancelled_one_at_the_device_cannot),
         cmocka_unit_test(model_on_a_virtual_clock_needs_no_thread_and_no_time),
         cmocka_unit_test(disk_works_on_while_the_control_thread_computes),
+        cmocka_unit_test(disk_catches_up_before_it_is_told_anything_new),
         cmocka_unit_test(wait_ends_in_virtual_time),
         cmocka_unit_test(reader_says_how_it_works),
         cmocka_unit_test(options_out_of_bounds_are_refused),

@@ -6,8 +6,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MS 1000000ull
 
@@ -102,11 +104,36 @@ static void the_json_holds_the_same_numbers(void **state) {
     free(text);
 }
 
+static void the_kernel_s_own_figures_are_read(void **state) {
+    (void)state;
+    char dir[] = "/tmp/sluice-account.XXXXXX", path[64];
+    struct account_report r = { .peak_bytes = 1 };
+    assert_non_null(mkdtemp(dir));
+    account_process(&r, dir); // nothing there: nothing is said
+    assert_int_equal(r.peak_bytes, 0);
+    snprintf(path, sizeof path, "%s/status", dir);
+    FILE *status = fopen(path, "w");
+    fputs("Name:\tsluice\nVmHWM:\t    1000 kB\nVmRSS:\t 900 kB\nHugetlbPages:\t 24 kB\n", status);
+    fclose(status);
+    snprintf(path, sizeof path, "%s/io", dir);
+    FILE *io = fopen(path, "w");
+    fputs("rchar: 7\nread_bytes: 8192\nwrite_bytes: 1\n", io);
+    fclose(io);
+    account_process(&r, dir);
+    assert_int_equal(r.peak_bytes, 1024 * 1024);
+    assert_int_equal(r.storage_read_bytes, 8192);
+    unlink(path);
+    snprintf(path, sizeof path, "%s/status", dir);
+    unlink(path);
+    assert_int_equal(rmdir(dir), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_moment_is_charged_once),
         cmocka_unit_test(the_text_says_what_to_do),
         cmocka_unit_test(the_json_holds_the_same_numbers),
+        cmocka_unit_test(the_kernel_s_own_figures_are_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
