@@ -40,6 +40,14 @@ script_count() {
     grep -c "^$2 " "$1"
 }
 
+# What was skipped, and why: cmocka names it after the lines that the test printed.
+skips() {
+    awk '/^skip / { print "    " $0 }
+        /^\[ RUN / { running = $4; why = ""; next }
+        /^\[  SKIPPED \]/ && $4 == running { print "    skip " running why; running = ""; next }
+        running { why = why " " $0 }' "$1"
+}
+
 # Name, exit code and log of a program that has ended: count, and print what is worth reading.
 report() {
     local command=$1 code=$2 log=$3 seconds=$4 p f s
@@ -67,7 +75,7 @@ report() {
     elif [ -n "${V:-}" ]; then
         cat "$log"
     else
-        grep -E '^skip |^\[  SKIPPED \] [^0-9]' "$log" | sed 's/^/    /'
+        skips "$log"
     fi
     printf '%-44s %s (%s s)\n' "$(short "$command")" "$line" "$seconds"
 }

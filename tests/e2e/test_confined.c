@@ -205,7 +205,6 @@ static void notes_are_lines_of_their_own(void **state) {
     (void)state;
     char *notes = notes_of(
         &(struct confinement){ .uring_errno = EPERM, .memlock = true, .memlock_bytes = 0 });
-    print_message("%s", notes);
     int n = count_lines(notes, "note: ");
     assert_in_range(n, 2, 4);
     assert_true(strncmp(notes, "note: ", 6) == 0); // before everything else

@@ -11,7 +11,7 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
-static enum status contract_disk_open(struct disk **out, uint32_t depth, struct err *err);
+enum status contract_disk_open(struct disk **out, uint32_t depth, struct err *err);
 
 #define A_MINUTE_NS 60000000000u
 #define FILE_BYTES  (3 * 1024 * 1024 + 1234)

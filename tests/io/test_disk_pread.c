@@ -1,7 +1,7 @@
 // The disk of those who may not use io_uring keeps the same contract.
 #include "tests/io/disk_contract.h"
 
-static enum status contract_disk_open(struct disk **out, uint32_t depth, struct err *err) {
+enum status contract_disk_open(struct disk **out, uint32_t depth, struct err *err) {
     return disk_pread_open(out, depth, err);
 }
 

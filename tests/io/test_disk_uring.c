@@ -3,7 +3,7 @@
 
 #include "io/pinned.h"
 
-static enum status contract_disk_open(struct disk **out, uint32_t depth, struct err *err) {
+enum status contract_disk_open(struct disk **out, uint32_t depth, struct err *err) {
     return disk_uring_open(out, depth, err);
 }
 

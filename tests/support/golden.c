@@ -326,7 +326,6 @@ enum status golden_run(const char *dir, enum golden_mode mode, uint32_t chunk,
                                           .n_dirs = 1,
                                           .ram_bytes = 2ull << 30,
                                           .ctx = 1024,
-                                          .n_slots = 3,
                                           .exact = mode == GOLDEN_EXACT,
                                           .drafts = true };
         status = sluice_open(&engine, &options, err);

@@ -12,6 +12,16 @@ echo '[  PASSED  ] 2 test(s).'
 echo '[  SKIPPED ] 1 test(s), listed below:'
 echo '[  SKIPPED ] needs_a_second_drive'
 END
+program cmocka_skip <<'END'
+echo '[ RUN      ] here'
+echo '[       OK ] here'
+echo '[ RUN      ] needs_a_card'
+echo 'no card'
+echo '[  SKIPPED ] needs_a_card'
+echo '[  PASSED  ] 1 test(s).'
+echo '[  SKIPPED ] 1 test(s), listed below:'
+echo '[  SKIPPED ] needs_a_card'
+END
 program two_groups <<'END'
 echo '[  PASSED  ] 2 test(s).'
 echo '[  PASSED  ] 5 test(s).'
@@ -45,7 +55,7 @@ runs() { # NAME CODE LAST-LINE PATTERN PROGRAM...
 }
 
 runs passes_are_added_up 0 '9 passed, 0 failed, 1 skipped' '2 passed, 1 skipped' cmocka two_groups
-runs skipped_tests_are_named 0 '2 passed, 0 failed, 1 skipped' 'needs_a_second_drive' cmocka
+runs skipped_tests_are_named 0 '1 passed, 0 failed, 1 skipped' '^    skip needs_a_card no card$' cmocka_skip
 runs reasons_for_skipping_are_shown 0 '2 passed, 0 failed, 1 skipped' 'skip that no card here' script
 runs a_replay_is_a_test 0 '1 passed, 0 failed' '1 passed' replay
 runs a_failed_test_fails_the_run 1 '3 passed, 2 failed, 1 skipped' '1 passed, 2 FAILED' failing cmocka
