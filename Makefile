@@ -134,6 +134,7 @@ fuzz:
 
 coverage:
 	@tools/setup.sh build test
+	@find build/coverage -name '*.gcda' -delete 2>/dev/null || true
 	@$(MAKE) --no-print-directory check $(COVERAGE) SUITES="$(filter-out tree,$(SUITES))"
 	@tests/coverage.sh build/coverage
 
@@ -221,7 +222,7 @@ $(REPLAYS): $(BUILD)/tests/fuzz/replay_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/
 # libFuzzer brings its own main.
 .PHONY: fuzzers
 fuzzers: $(TARGETS:%=$(BUILD)/fuzz_%)
-	@printf 'run one:  %s tests/fuzz/corpus/NAME\n' $^
+	@printf 'tests/fuzz/corpus/%s\n' $(TARGETS) | sed 's,.*/\(.*\),run it:  build/fuzz/fuzz_\1 &,'
 $(BUILD)/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(LIBRARY)
 	$(call say,link,$@)
 	$(CC) $(SANITIZE) -fsanitize=fuzzer -o $@ $^ $(LIBS)

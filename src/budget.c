@@ -14,9 +14,7 @@
 // open checkpoint (48 MB for Pro's 150,000 tensors while it is being read), stages of loading (24 MB,
 // after that): not all at once.
 #define OVERHEAD_BYTES (112ull << 20)
-// Of what is free on the machine, when no --ram was given; the rest is for everybody else.
-#define SHARE_OF_FREE 0.85
-#define LEAST_CTX     4096 // the default context shrinks to this before anything is refused
+#define LEAST_CTX      4096 // the default context shrinks to this before anything is refused
 
 #define GIB (1024.0 * 1024 * 1024)
 
@@ -114,38 +112,4 @@ enum status budget_split(const struct checkpoint *cp, const struct sluice_option
         f->n_slots = 2;
     f->used_bytes = sum(f) + f->n_slots * f->slot_bytes;
     return OK;
-}
-
-// --- what is free --------------------------------------------------------------------------------
-
-static uint64_t read_number(const char *path, const char *key, uint64_t unit) {
-    FILE *file = fopen(path, "re");
-    if (!file)
-        return 0;
-    char line[256];
-    uint64_t value = 0;
-    while (fgets(line, sizeof line, file)) {
-        if (strncmp(line, key, strlen(key)) == 0) {
-            value = strtoull(line + strlen(key), NULL, 10) * unit; // "max" reads as 0: no limit
-            break;
-        }
-    }
-    fclose(file);
-    return value;
-}
-
-uint64_t budget_free_ram(const char *proc, const char *cgroup) {
-    char path[512];
-    snprintf(path, sizeof path, "%s/meminfo", proc);
-    uint64_t available = read_number(path, "MemAvailable:", 1024);
-    snprintf(path, sizeof path, "%s/memory.max", cgroup);
-    uint64_t limit = read_number(path, "", 1);
-    if (limit) {
-        snprintf(path, sizeof path, "%s/memory.current", cgroup);
-        uint64_t used = read_number(path, "", 1);
-        uint64_t left = limit > used ? limit - used : 0;
-        if (left < available)
-            available = left;
-    }
-    return (uint64_t)(available * SHARE_OF_FREE);
 }

@@ -15,8 +15,4 @@ enum status budget_split(const struct checkpoint *cp, const struct sluice_option
                          uint64_t has_bytes, struct sluice_fit *fit, uint32_t *n_kv_pages,
                          struct err *err);
 
-/* What this process may still take: MemAvailable, bounded by its control group; read from `proc`
- * and `cgroup` ("/proc", "/sys/fs/cgroup"). 0: could not be found out. */
-uint64_t budget_free_ram(const char *proc, const char *cgroup);
-
 #endif

@@ -1,5 +1,6 @@
 #include "src/engine.h"
 
+#include "io/device.h"
 #include "kernels/cpu/cpu.h"
 #include "src/budget.h"
 #include "src/rope.h"
@@ -10,8 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+// Of what is free on the machine, when no --ram was given; the rest is for everybody else.
+#define SHARE_OF_FREE 0.85
+
 static uint64_t ram_of(const struct sluice_options *o) {
-    return o->ram_bytes ? o->ram_bytes : budget_free_ram("/proc", "/sys/fs/cgroup");
+    if (o->ram_bytes)
+        return o->ram_bytes;
+    struct device_limits limits;
+    device_limits(&limits);
+    return (uint64_t)((double)limits.available_bytes * SHARE_OF_FREE);
 }
 
 enum status sluice_fit(const struct sluice_options *options, struct sluice_fit *fit,

@@ -7,48 +7,6 @@
 #include <setjmp.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-// --- what is free --------------------------------------------------------------------------------
-
-static void put(const char *dir, const char *name, const char *text) {
-    char path[512];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    if (!text) {
-        unlink(path);
-        return;
-    }
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    fputs(text, file);
-    fclose(file);
-}
-
-static void free_memory_is_the_smaller_of_machine_and_control_group(void **state) {
-    (void)state;
-    char dir[] = "/tmp/sluice-budget.XXXXXX";
-    const uint64_t gib = 1ull << 30;
-    assert_non_null(mkdtemp(dir));
-    assert_int_equal(budget_free_ram(dir, dir), 0); // nothing to read
-    put(dir, "meminfo", "MemTotal: 99999999 kB\nMemAvailable:   10485760 kB\nSwapFree: 1 kB\n");
-    uint64_t machine = budget_free_ram(dir, dir);
-    assert_true(machine > 8 * gib && machine < 10 * gib);
-    put(dir, "memory.max", "max\n");
-    assert_int_equal(budget_free_ram(dir, dir), machine);
-    put(dir, "memory.max", "4294967296\n");
-    put(dir, "memory.current", "1073741824\n");
-    uint64_t group = budget_free_ram(dir, dir);
-    assert_true(group > 2 * gib && group < 3 * gib);
-    put(dir, "memory.current", "5368709120\n"); // over its limit already
-    assert_int_equal(budget_free_ram(dir, dir), 0);
-    put(dir, "meminfo", NULL);
-    put(dir, "memory.max", NULL);
-    put(dir, "memory.current", NULL);
-    assert_int_equal(rmdir(dir), 0);
-}
 
 // --- how it is split -----------------------------------------------------------------------------
 
@@ -139,7 +97,6 @@ static void kv_pages_grow_with_the_context_and_sequences(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(free_memory_is_the_smaller_of_machine_and_control_group),
         cmocka_unit_test(parts_never_exceed_what_there_is),
         cmocka_unit_test(the_default_context_shrinks_before_anything_is_refused),
         cmocka_unit_test(kv_pages_grow_with_the_context_and_sequences),
