@@ -18,17 +18,14 @@
 
 #define GIB (1024.0 * 1024 * 1024)
 
-static uint64_t kv_page_bytes(const struct checkpoint *cp, const struct sluice_options *o,
-                              uint32_t n_blocks, uint32_t ctx, uint32_t *n_pages) {
+static uint64_t kv_bytes(const struct checkpoint *cp, const struct sluice_options *o,
+                         uint32_t n_blocks, uint32_t ctx, uint32_t *n_pages) {
     struct kv_layout layout;
     kv_layout_init(&layout, &cp->config, n_blocks, o->exact);
-    uint64_t rings, pages = kv_pages_total(&layout, ctx, &rings);
     uint32_t n_sequences = o->n_sequences ? o->n_sequences : 1;
-    // A wide step of every sequence at once doubles all rings; a snapshot beside a sequence takes
-    // its rings and one begun page a table.
-    uint64_t all = (pages + rings) * n_sequences + rings + 2 * n_blocks;
+    uint64_t all = kv_pages_enough(&layout, ctx, n_sequences);
     *n_pages = all > UINT32_MAX - 1 ? UINT32_MAX - 1 : (uint32_t)all;
-    return all * layout.page_bytes;
+    return all * layout.page_bytes + kv_tables_bytes(&layout, ctx, n_sequences);
 }
 
 static uint64_t sum(const struct sluice_fit *f) {
@@ -47,7 +44,7 @@ static void measure(const struct checkpoint *cp, const struct sluice_options *o,
     f->embed_on_disk = true;
     f->embed_bytes = 0;
     f->ctx = ctx;
-    f->kv_bytes = kv_page_bytes(cp, o, n_blocks, ctx, n_kv_pages);
+    f->kv_bytes = kv_bytes(cp, o, n_blocks, ctx, n_kv_pages);
     struct cpu_options cpu = { .n_threads = o->n_threads };
     f->scratch_bytes =
         cpu_scratch_bytes(&cpu) + step_bytes(&cp->config, n_blocks, chunk, n_sequences, ctx,

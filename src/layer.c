@@ -419,7 +419,7 @@ enum status layer_head(struct step *s, struct err *err) {
 enum status layer_draft_input(struct step *s, struct err *err) {
     struct ops *ops = s->engine->ops;
     const struct config *c = &s->engine->cp.config;
-    const struct layer_weights *w = &s->engine->weights.layers[s->layer];
+    const struct layer_weights *w = &s->engine->weights.layers[c->n_layers];
     account_enter(&s->engine->account, ACTIVITY_ATTENTION);
     if (step_embed(s, s->next, s->b.next, s->b.x, 1, err) != OK)
         return err->status;

@@ -18,9 +18,10 @@ struct sequence {
     uint32_t *numbers; // what all tables point into
     uint32_t max_tokens;
     uint32_t length;
-    uint32_t draft_length; // tokens that the draft block has seen: length, or less
-    uint32_t written;      // the longest length that the rings hold states for
-    uint32_t pending;      // rows of the step under way; 0: none
+    uint32_t draft_length;               // tokens that the draft block has seen: length, or less
+    int32_t draft_next[KV_ROLLBACK + 1]; // the token it saw after position p, at p mod their number
+    uint32_t written;                    // the longest length that the rings hold states for
+    uint32_t pending;                    // rows of the step under way; 0: none
 };
 
 static bool is_ring(enum kv_kind kind) {
@@ -102,6 +103,27 @@ uint64_t kv_pages_total(const struct kv_layout *l, uint32_t length, uint64_t *ri
     if (rings)
         *rings = ring;
     return total;
+}
+
+// A snapshot's own pages, once its sequence has gone on: the rings, and of the entries of a table
+// those that a rollback can take back, at most two pages' (8 tokens are two entries).
+static uint64_t snapshot_pages(const struct kv_layout *l) {
+    uint64_t pages;
+    kv_pages_total(l, 0, &pages);
+    for (uint32_t layer = 0; layer < l->n_blocks; layer++)
+        pages += l->config->ratio[layer] == 4 ? 4 : l->config->ratio[layer] > 0 ? 2 : 0;
+    return pages;
+}
+
+uint64_t kv_pages_enough(const struct kv_layout *l, uint32_t max_tokens, uint32_t n_sequences) {
+    uint64_t rings, pages = kv_pages_total(l, max_tokens, &rings);
+    return (pages + rings) * n_sequences + snapshot_pages(l);
+}
+
+uint64_t kv_tables_bytes(const struct kv_layout *l, uint32_t max_tokens, uint32_t n_sequences) {
+    uint64_t rings, pages = kv_pages_total(l, max_tokens, &rings);
+    return (pages + rings) * (n_sequences + 1ull) * sizeof(uint32_t) +
+           kv_pages_enough(l, max_tokens, n_sequences) * 2 * sizeof(uint32_t);
 }
 
 // --- store ---------------------------------------------------------------------------------------
@@ -214,6 +236,7 @@ void sequence_restore(struct sequence *s, const struct sequence *from) {
         }
     s->length = from->length;
     s->draft_length = from->draft_length;
+    memcpy(s->draft_next, from->draft_next, sizeof s->draft_next);
     s->written = from->written;
 }
 
@@ -227,8 +250,9 @@ uint32_t sequence_max_tokens(const struct sequence *s) {
     return s->max_tokens;
 }
 
-bool sequence_draft_current(const struct sequence *s) {
-    return s->draft_length == s->length;
+bool sequence_draft_current(const struct sequence *s, int32_t token) {
+    return s->draft_length == s->length &&
+           (s->length == 0 || s->draft_next[(s->length - 1) % (KV_ROLLBACK + 1)] == token);
 }
 
 uint32_t sequence_rollback_floor(const struct sequence *s) {
@@ -324,7 +348,7 @@ enum status sequence_begin(struct sequence *s, uint32_t n_rows, struct err *err)
         for (int kind = KV_ENTRIES; kind < KV_KINDS && fits; kind++)
             fits = prepare_entries(s, layer, (enum kv_kind)kind, s->length + n_rows);
         if (!fits) {
-            sequence_abandon(s);
+            sequence_abandon(s, false);
             return err_set(err, ERR_MEMORY,
                            "no KV page is left for %u more tokens: close a sequence, or give "
                            "more --ram or a smaller --ctx",
@@ -360,7 +384,7 @@ static void trim(struct sequence *s) {
         }
 }
 
-void sequence_commit(struct sequence *s, bool draft) {
+void sequence_commit(struct sequence *s, const int32_t *draft_next) {
     assert(s->pending);
     for (uint32_t layer = 0; layer < s->store->layout.n_blocks; layer++)
         for (int kind = 0; kind < KV_ENTRIES; kind++) {
@@ -372,15 +396,18 @@ void sequence_commit(struct sequence *s, bool draft) {
             t->n = t->n_fresh;
             t->n_fresh = 0;
         }
-    if (draft && s->draft_length == s->length)
+    if (draft_next && s->draft_length == s->length) {
+        for (uint32_t i = 0; i < s->pending; i++)
+            s->draft_next[(s->length + i) % (KV_ROLLBACK + 1)] = draft_next[i];
         s->draft_length += s->pending;
+    }
     s->length += s->pending;
     if (s->written < s->length)
         s->written = s->length;
     s->pending = 0;
 }
 
-void sequence_abandon(struct sequence *s) {
+void sequence_abandon(struct sequence *s, bool ran) {
     for (uint32_t layer = 0; layer < s->store->layout.n_blocks; layer++)
         for (int kind = 0; kind < KV_ENTRIES; kind++) {
             struct table *t = &s->layers[layer][kind];
@@ -389,7 +416,7 @@ void sequence_abandon(struct sequence *s) {
         }
     // A narrow step has written states of tokens that are not to be: what they replaced is gone.
     uint32_t reached = s->length + s->pending;
-    if (s->pending <= KV_ROLLBACK && s->written < reached)
+    if (ran && s->pending <= KV_ROLLBACK && s->written < reached)
         s->written = reached;
     s->pending = 0;
     if (s->length == 0)

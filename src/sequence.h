@@ -46,6 +46,11 @@ struct kv_shape kv_shape_of(const struct kv_layout *l, uint32_t layer, enum kv_k
 uint32_t kv_pages(const struct kv_layout *l, uint32_t layer, enum kv_kind kind, uint32_t length);
 /* All pages of a sequence of `length` tokens; `rings` those that a wide step doubles meanwhile. */
 uint64_t kv_pages_total(const struct kv_layout *l, uint32_t length, uint64_t *rings);
+/* Pages that always suffice for n_sequences of up to max_tokens each, all of them in a wide step at
+ * once, and for a snapshot of one of them that goes on, or back and on. */
+uint64_t kv_pages_enough(const struct kv_layout *l, uint32_t max_tokens, uint32_t n_sequences);
+/* Bytes of host memory for that many pages and the tables of these sequences. */
+uint64_t kv_tables_bytes(const struct kv_layout *l, uint32_t max_tokens, uint32_t n_sequences);
 
 /* The KV memory of an engine: pages and their bytes. */
 struct kv_store {
@@ -71,8 +76,10 @@ enum status sequence_open(struct sequence **out, struct kv_store *store, uint32_
  *   sequence_restore          become what `from` is (of the same store and at most the same
  *                             max_tokens); never fails */
 
-/* Has the draft block seen every token? Only then can a step run it: its window has no gaps. */
-bool sequence_draft_current(const struct sequence *s);
+/* Can the draft block go on with `token`? It must have seen every position, or its window has gaps,
+ * and the last one with this token after it, for it computes with both: after a rollback, another
+ * token in that place means to go back one further and take the last one in again. */
+bool sequence_draft_current(const struct sequence *s, int32_t token);
 
 /* --- for src/step.c ------------------------------------------------------------------------- */
 
@@ -86,9 +93,12 @@ enum status sequence_begin(struct sequence *s, uint32_t n_rows, struct err *err)
 const uint32_t *sequence_pages(const struct sequence *s, uint32_t layer, enum kv_kind kind,
                                bool write, uint32_t *n);
 
-/* The rows of sequence_begin are part of it now; `draft`: the draft block has seen them too. */
-void sequence_commit(struct sequence *s, bool draft);
-void sequence_abandon(struct sequence *s); /* as before sequence_begin */
+/* The rows of sequence_begin are part of it now. draft_next: the token after each of them, with which
+ * the draft block has seen them too; NULL: it has not. */
+void sequence_commit(struct sequence *s, const int32_t *draft_next);
+/* As before sequence_begin. `ran`: ops of the step may have run; what a narrow step has then written
+ * in place of older states raises the rollback floor. */
+void sequence_abandon(struct sequence *s, bool ran);
 
 /* Assert that tables and pages agree; for tests. */
 void sequence_check(const struct sequence *s);

@@ -45,7 +45,7 @@ struct sluice_options {
     bool forbid_uring;    /* read with pread threads */
     uint32_t ctx;         /* tokens of one sequence; 0: SLUICE_DEFAULT_CTX, or what fits */
     uint32_t chunk;       /* most rows in a step; 0: SLUICE_DEFAULT_CHUNK */
-    uint32_t n_sequences; /* that can be at full length at once; 0: 1 */
+    uint32_t n_sequences; /* that can be at full length at once, and a snapshot of one; 0: 1 */
     uint32_t n_slots;     /* 0: as many as fit; else exactly so many (tests, measurements) */
     bool exact;           /* no quantization of activations and KV state; slow, for checking */
     bool drafts;          /* load the MTP block */

@@ -61,7 +61,7 @@ static enum status check_spans(const struct step *s, const struct span *spans, u
         if (!options->draft)
             continue;
         if (span->next_token < 0 || (uint32_t)span->next_token >= c->vocab ||
-            !sequence_draft_current(span->sequence))
+            !sequence_draft_current(span->sequence, span->tokens[0]))
             return err_set(err, ERR_USAGE,
                            "the draft block must see every position, each with the token after "
                            "it");
@@ -161,7 +161,7 @@ enum status step_begin(struct step *s, const struct span *spans, uint32_t n_span
         status = sequence_begin(spans[i].sequence, spans[i].n_tokens, err);
         if (status != OK) {
             while (i-- > 0)
-                sequence_abandon(spans[i].sequence);
+                sequence_abandon(spans[i].sequence, false);
             return status;
         }
         s->spans[i] = spans[i];
@@ -234,16 +234,13 @@ static enum status move(struct step *s, struct err *err) {
         status = layer_head(s, err);
         if (status != OK)
             return status;
-        if (!s->options.draft || s->layer >= c->n_layers) {
-            s->state = STEP_FINISHED;
-            return OK;
-        }
-        s->layer++;
+        s->state = s->options.draft && s->layer < c->n_layers ? STEP_DRAFT : STEP_FINISHED;
+        return OK;
+    case STEP_DRAFT:
         status = layer_draft_input(s, err);
-        if (status != OK) {
-            s->layer--; // the head is computed again: it delivers the same logits
+        if (status != OK)
             return status;
-        }
+        s->layer = c->n_layers;
         s->state = STEP_ATTENTION;
         return OK;
     case STEP_FINISHED:
@@ -292,8 +289,9 @@ enum status step_run(struct step *s, bool (*cancel)(void *context), void *contex
 
 void step_commit(struct step *s) {
     assert(s->state == STEP_FINISHED);
-    for (uint32_t i = 0; i < s->n_spans; i++)
-        sequence_commit(s->spans[i].sequence, s->options.draft);
+    const int32_t *next = s->next;
+    for (uint32_t i = 0; i < s->n_spans; next += s->spans[i++].n_tokens)
+        sequence_commit(s->spans[i].sequence, s->options.draft ? next : NULL);
     s->engine->account.tokens[s->phase] += s->n_rows;
     s->engine->account.steps[s->phase]++;
     s->state = STEP_IDLE;
@@ -306,6 +304,6 @@ void step_abandon(struct step *s) {
         slots_abandon(&s->demand);
     s->demanded = false;
     for (uint32_t i = 0; i < s->n_spans; i++)
-        sequence_abandon(s->spans[i].sequence);
+        sequence_abandon(s->spans[i].sequence, s->state > STEP_EMBED);
     s->state = STEP_IDLE;
 }

@@ -1,7 +1,8 @@
 /* src/step.h - a step under way: rows, buffers, and how far it is; private to src/.
  *
- *   IDLE --step_begin--> BEGUN --layers--> EMBED → (ATTENTION → GATE → EXPERTS) for each layer → HEAD
- *        --draft block, if wanted--> ATTENTION → GATE → EXPERTS → HEAD --> FINISHED --commit--> IDLE
+ *   IDLE --step_begin--> EMBED → (ATTENTION → GATE → EXPERTS) for each layer → HEAD
+ *        --draft block, if wanted--> DRAFT → ATTENTION → GATE → EXPERTS → HEAD
+ *        --> FINISHED --step_commit--> IDLE
  *   any state --step_abandon--> IDLE
  *
  * step.c forms the rows and walks over the layers; layer.c is one layer; step_buffers.c says how
@@ -24,6 +25,7 @@ enum step_state {
     STEP_GATE,
     STEP_EXPERTS,
     STEP_HEAD,
+    STEP_DRAFT,
     STEP_FINISHED
 };
 

@@ -295,10 +295,39 @@ static enum status load_all(struct loader *l, struct err *err) {
     return status;
 }
 
+// w1 and w3 of an expert are multiplied with one rounding of x, in one op: files may store an expert's
+// scales in either type, but these two must agree.
+static enum status check_pair(const struct checkpoint *cp, const struct tensor_place *w1_scale,
+                              const struct tensor_place *w3_scale, uint32_t layer, const char *what,
+                              struct err *err) {
+    if (w1_scale->dtype == w3_scale->dtype)
+        return OK;
+    return err_set(
+        err, ERR_INPUT, "%s: layer %u: %s has scales of type %s for w1, and of type %s for w3",
+        cp->files[w3_scale->file].path, layer, what, dtype_name((enum dtype)w1_scale->dtype),
+        dtype_name((enum dtype)w3_scale->dtype));
+}
+
+static enum status check_experts(const struct checkpoint *cp, uint32_t n_blocks, struct err *err) {
+    enum status status = OK;
+    for (uint32_t layer = 0; layer < n_blocks && status == OK; layer++) {
+        const struct tensor_place *dense = cp->layers[layer];
+        status = check_pair(cp, &dense[TENSOR_SHARED_W1_SCALE], &dense[TENSOR_SHARED_W3_SCALE],
+                            layer, "the shared expert", err);
+        for (uint32_t e = 0; e < cp->config.n_experts && status == OK; e++) {
+            const struct tensor_place *part = checkpoint_expert(cp, layer, e)->part;
+            status = check_pair(cp, &part[1], &part[5], layer, "a routed expert", err);
+        }
+    }
+    return status;
+}
+
 enum status weights_load(struct weights *w, const struct checkpoint *cp, struct ops *ops,
                          const struct weights_options *options, struct err *err) {
     *w = (struct weights){ .cp = cp, .ops = ops };
     w->n_blocks = options->with_draft ? checkpoint_n_blocks(cp) : cp->config.n_layers;
+    if (check_experts(cp, w->n_blocks, err) != OK)
+        return err->status;
     struct weights_size size = weights_measure(cp);
     struct loader l = { .w = w, .options = options };
     l.total = size.layers + size.head + (options->with_draft ? size.draft : 0) +

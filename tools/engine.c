@@ -118,9 +118,8 @@ enum status read_text(const char *path, char **text, size_t *n_bytes, struct err
             }
             *text = larger;
         }
-        size_t n = fread(*text + *n_bytes, 1, capacity - *n_bytes, file);
-        *n_bytes += n;
-        if (n == 0)
+        *n_bytes += fread(*text + *n_bytes, 1, capacity - *n_bytes, file);
+        if (*n_bytes < capacity) // the end, or an error: asking again would wait again
             break;
     }
     int why = errno;
@@ -145,6 +144,9 @@ enum status encode_raw(const struct engine *e, const char *text, size_t n_bytes,
     const struct config *c = sluice_config(e->sluice);
     struct token_ids ids = { 0 };
     *tokens = NULL;
+    if (c->bos_token < 0)
+        return err_set(err, ERR_INPUT, "%s: config.json names no bos_token_id to begin a text with",
+                       e->dirs.dirs[0]);
     enum status status = token_ids_push(&ids, (uint32_t)c->bos_token, err);
     if (status == OK)
         status = tokenizer_encode(e->tokenizer, text, n_bytes, TOKENIZER_PLAIN, &ids, err);
@@ -172,6 +174,10 @@ enum status engine_account(struct engine *e, struct err *err) {
     account_process(&report, "/proc/self");
     report.ram_bytes = e->options->ram_bytes;
     account_text(&report, text, sizeof text);
+    struct options settings = *e->options; // as they were in force
+    settings.ram_bytes = sluice_fitted(e->sluice)->has_bytes;
+    settings.ctx = sluice_fitted(e->sluice)->ctx;
+    options_echo(&settings, stderr);
     fputs(text, stderr);
     if (!e->stats)
         return OK;

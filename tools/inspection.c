@@ -46,23 +46,23 @@ static enum weight_kind kind_of(enum tensor_id id) {
 static bool span_add(struct layer_figures *layer, const struct tensor_place *place) {
     const uint64_t end = place->offset + place->bytes;
     for (uint32_t i = 0; i < layer->n_spans; i++) {
-        struct span *span = &layer->spans[i];
+        struct byte_span *span = &layer->spans[i];
         if (span->file != place->file)
             continue;
         span->begin = place->offset < span->begin ? place->offset : span->begin;
         span->end = end > span->end ? end : span->end;
         return true;
     }
-    struct span *more = realloc(layer->spans, (layer->n_spans + 1) * sizeof *more);
+    struct byte_span *more = realloc(layer->spans, (layer->n_spans + 1) * sizeof *more);
     if (!more)
         return false;
     layer->spans = more;
-    more[layer->n_spans++] = (struct span){ place->file, place->offset, end };
+    more[layer->n_spans++] = (struct byte_span){ place->file, place->offset, end };
     return true;
 }
 
 static int by_file(const void *a, const void *b) {
-    const struct span *x = a, *y = b;
+    const struct byte_span *x = a, *y = b;
     return (x->file > y->file) - (x->file < y->file);
 }
 

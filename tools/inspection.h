@@ -30,14 +30,14 @@ enum weight_kind {
 const char *weight_kind_name(enum weight_kind kind);
 
 /* Where a layer's tensors lie in one file: first byte, and one past the last. */
-struct span {
+struct byte_span {
     uint32_t file;
     uint64_t begin, end;
 };
 
 struct layer_figures {
     uint64_t dense_bytes, expert_bytes;
-    struct span *spans; /* ascending by file */
+    struct byte_span *spans; /* ascending by file */
     uint32_t n_spans;
 };
 

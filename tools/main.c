@@ -109,10 +109,10 @@ static int help(int argc, char *const *argv) {
 }
 
 /* OpenMP's threads spin for a while at every barrier, and a token passes hundreds of them. Where
- * anything else runs (the disk's thread, another program) that takes the core from the work that
- * they wait for: with two cores and a load of 8, 15-24 tokens/s of the demo model against 50-88 of
- * threads that sleep. The runtime reads its policy before main, so the way to set it is to begin
- * again. Whoever sets it, has it; where it cannot be set, the run is slower and nothing else. */
+ * anything else runs (the disk's thread, another program) that takes the core from the work they
+ * wait for: on two cores with a load of 4 to 8, the demo model made 8-24 tokens/s that way and
+ * 24-133 with threads that sleep. The runtime reads its policy before main, so the way to set it is
+ * to begin again. Whoever sets it, has it; where it cannot be set, the run is slower, no more. */
 static void let_threads_sleep(char *const *argv) {
     if (!getenv("OMP_WAIT_POLICY") && setenv("OMP_WAIT_POLICY", "passive", 1) == 0)
         execv("/proc/self/exe", argv);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <poll.h>
 #include <pty.h>
 #include <setjmp.h>
@@ -168,20 +169,44 @@ int program_run(const char *dir, const struct program_options *options,
     return code;
 }
 
-bool program_until(struct program *p, const char *name, const char *text) {
+/* Look until `found` says so; false: the child ended before. */
+static bool look(struct program *p,
+                 bool (*found)(struct program *p, const char *name, const char *what),
+                 const char *name, const char *what) {
     for (time_t end = seconds_now() + PROGRAM_LIMIT_S;;) {
         siginfo_t ended = { .si_pid = 0 };
         assert_int_equal(waitid(P_PID, (id_t)p->pid, &ended, WEXITED | WNOHANG | WNOWAIT), 0);
         watch(p);
-        char *said = name ? program_read(p->dir, name, NULL) : NULL;
-        const char *in = name ? said : p->screen;
-        bool found = in && strstr(in, text);
-        free(said);
-        if (found || ended.si_pid)
-            return found;
+        bool yes = found(p, name, what);
+        if (yes || ended.si_pid)
+            return yes;
         if (seconds_now() > end)
-            give_up(p, text);
+            give_up(p, what);
     }
+}
+
+static bool is_said(struct program *p, const char *name, const char *text) {
+    char *said = name ? program_read(p->dir, name, NULL) : NULL;
+    const char *in = name ? said : p->screen;
+    bool found = in && strstr(in, text);
+    free(said);
+    return found;
+}
+
+bool program_until(struct program *p, const char *name, const char *text) {
+    return look(p, is_said, name, text);
+}
+
+static bool is_there(struct program *p, const char *name, const char *pattern) {
+    (void)p, (void)name;
+    glob_t paths = { .gl_pathc = 0 };
+    bool found = glob(pattern, 0, NULL, &paths) == 0;
+    globfree(&paths);
+    return found;
+}
+
+bool program_until_there(struct program *p, const char *pattern) {
+    return look(p, is_there, NULL, pattern);
 }
 
 void program_type(struct program *p, const char *text) {

@@ -55,6 +55,9 @@ char *program_read(const char *dir, const char *name, size_t *n_bytes);
 /* Wait until the text is in the file `name`, or on the screen (NULL); false: the child ended before. */
 bool program_until(struct program *p, const char *name, const char *text);
 
+/* Wait until there is a file whose path matches the pattern; false: the child ended before. */
+bool program_until_there(struct program *p, const char *pattern);
+
 /* Type on its terminal. */
 void program_type(struct program *p, const char *text);
 

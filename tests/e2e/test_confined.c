@@ -23,6 +23,13 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+// The address sanitizer makes mlock do nothing: then nothing is lost, and nothing said.
+#ifdef __SANITIZE_ADDRESS__
+#define LOCKS false
+#else
+#define LOCKS true
+#endif
+
 #define NOBODY   65534
 #define N_TOKENS 40
 
@@ -175,14 +182,16 @@ static void a_kernel_without_io_uring_is_said_to_be_one(void **state) {
 static void eight_megabytes_of_locked_memory_are_enough(void **state) {
     (void)state;
     char *notes = notes_of(&(struct confinement){ .memlock = true, .memlock_bytes = 8 << 20 });
-    SAID(notes, "note: ", "not locked", "RLIMIT_MEMLOCK is 8 MiB", "ulimit -l", "LimitMEMLOCK");
+    if (LOCKS)
+        SAID(notes, "note: ", "not locked", "RLIMIT_MEMLOCK is 8 MiB", "ulimit -l", "LimitMEMLOCK");
     free(notes);
 }
 
 static void no_locked_memory_is_enough(void **state) {
     (void)state;
     char *notes = notes_of(&(struct confinement){ .memlock = true, .memlock_bytes = 0 });
-    SAID(notes, "note: ", "not locked", "RLIMIT_MEMLOCK is 0 MiB", "ulimit -l");
+    if (LOCKS)
+        SAID(notes, "note: ", "not locked", "RLIMIT_MEMLOCK is 0 MiB", "ulimit -l");
     free(notes);
 }
 
@@ -197,7 +206,7 @@ static void an_ordinary_user_with_nothing_gets_the_same_tokens(void **state) {
     }
     char *notes = notes_of(&(struct confinement){
         .uring_errno = EPERM, .memlock = true, .memlock_bytes = 8 << 20, .nobody = true });
-    SAID(notes, "note: reading with ", "threads: io_uring ", "RLIMIT_MEMLOCK is 8 MiB");
+    SAID(notes, "note: reading with ", "threads: io_uring ", LOCKS ? "RLIMIT_MEMLOCK is 8" : "");
     free(notes);
 }
 
@@ -206,7 +215,7 @@ static void notes_are_lines_of_their_own(void **state) {
     char *notes = notes_of(
         &(struct confinement){ .uring_errno = EPERM, .memlock = true, .memlock_bytes = 0 });
     int n = count_lines(notes, "note: ");
-    assert_in_range(n, 2, 4);
+    assert_in_range(n, LOCKS ? 2 : 1, 4);
     assert_true(strncmp(notes, "note: ", 6) == 0); // before everything else
     assert_null(strstr(notes, "note: \n"));
     free(notes);

@@ -22,13 +22,25 @@ static const char *a_file(char path[512]) {
     return path;
 }
 
+static bool root_mount_is_listed(void) {
+    FILE *mounts = fopen("/proc/self/mountinfo", "r");
+    char line[4096];
+    bool listed = false;
+    while (mounts && fgets(line, sizeof line, mounts))
+        listed |= strstr(line, " / / ") != NULL;
+    if (mounts)
+        fclose(mounts);
+    return listed;
+}
+
 static void file_is_described(void **state) {
     (void)state;
     char path[512];
     struct device d;
     assert_int_equal(device_examine(&d, a_file(path), NULL), OK);
     assert_int_equal(d.bytes, FILE_BYTES);
-    assert_string_not_equal(d.filesystem, "");
+    if (root_mount_is_listed()) // in a bare chroot it is not, and the file system is unknown
+        assert_string_not_equal(d.filesystem, "");
     print_message("%s on %s: %s, %u-byte alignment, largest request %u KiB\n", d.filesystem,
                   d.block_device[0] ? d.block_device : "no block device",
                   d.direct == DIRECT_YES       ? "direct"

@@ -295,6 +295,26 @@ static void rollback_further_than_promised_is_refused(void **state) {
     close_fixture(&f);
 }
 
+static bool cancel_at(void *context, const char *what, uint64_t done, uint64_t total) {
+    (void)done, (void)total;
+    return strcmp(what, context) != 0;
+}
+
+static void opening_ends_when_it_is_cancelled(void **state) {
+    (void)state;
+    char loading[] = "loading dense weights", touching[] = "making memory ready";
+    char *const stages[] = { loading, touching };
+    for (int i = 0; i < 2; i++) {
+        struct sluice_options o = test_options();
+        struct sluice *engine;
+        struct err err = { .status = OK };
+        o.progress = cancel_at;
+        o.context = stages[i];
+        assert_int_equal(sluice_open(&engine, &o, &err), CANCELLED);
+        assert_null(engine);
+    }
+}
+
 // --- refusals ------------------------------------------------------------------------------------
 
 static void what_cannot_be_a_step_is_refused(void **state) {
@@ -359,6 +379,7 @@ int main(void) {
         cmocka_unit_test(fork_and_snapshot_share_until_written),
         cmocka_unit_test(an_abandoned_step_leaves_the_sequence_as_it_was),
         cmocka_unit_test(rollback_further_than_promised_is_refused),
+        cmocka_unit_test(opening_ends_when_it_is_cancelled),
         cmocka_unit_test(what_cannot_be_a_step_is_refused),
         cmocka_unit_test(what_does_not_fit_is_refused_with_the_number_that_would),
     };
