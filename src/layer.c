@@ -52,7 +52,11 @@ enum status layer_advance(struct step *s, struct err *err) {
     look(s, TAP_FFN_OUT, s->b.y, c->d, err);
     write_streams(s);
     look(s, TAP_STREAMS, s->b.h, c->n_streams * c->d, err);
-    s->state = STEP_ATTENTION; // of the next layer
+    // On, whatever a tap says: a layer that is done must not be computed again. The trunk's last layer
+    // and the draft block's are each followed by a head.
+    bool is_last = s->layer + 1 >= c->n_layers;
+    s->state = is_last ? STEP_HEAD : STEP_ATTENTION;
+    s->layer += !is_last;
     return err->status;
 }
 

@@ -158,7 +158,8 @@ enum status step_begin(struct step *s, const struct span *spans, uint32_t n_span
 /* Go on until bytes are missing or it is done.
  *   OK       all layers done, logits delivered: commit
  *   AGAIN    waiting for experts: see step_event
- *   ERR_IO, ERR_TRUNCATED, …   the step is as it was: advance again to retry, or abandon it */
+ *   ERR_IO, ERR_TRUNCATED, …   the step is as far as it got: clear err and advance again to retry, or
+ *            abandon it */
 enum status step_advance(struct step *s, struct err *err);
 struct event step_event(struct step *s); /* ready when step_advance can go on */
 

@@ -221,15 +221,7 @@ static enum status move(struct step *s, struct err *err) {
     case STEP_ATTENTION:
     case STEP_GATE:
     case STEP_EXPERTS:
-        status = layer_advance(s, err);
-        if (status != OK)
-            return status;
-        // The trunk's last layer and the draft block's are each followed by a head.
-        if (s->layer + 1 >= c->n_layers)
-            s->state = STEP_HEAD;
-        else
-            s->layer++;
-        return OK;
+        return layer_advance(s, err);
     case STEP_HEAD:
         status = layer_head(s, err);
         if (status != OK)
@@ -253,6 +245,8 @@ static enum status move(struct step *s, struct err *err) {
 }
 
 enum status step_advance(struct step *s, struct err *err) {
+    if (err->status != OK)
+        return err->status; // an old error would be taken for one of this call
     account_phase(&s->engine->account, s->phase);
     enum activity before = account_enter(&s->engine->account, ACTIVITY_OTHER);
     enum status status;
@@ -268,6 +262,8 @@ struct event step_event(struct step *s) {
 
 enum status step_run(struct step *s, bool (*cancel)(void *context), void *context,
                      struct err *err) {
+    if (err->status != OK)
+        return err->status; // as in step_advance
     struct account *account = &s->engine->account;
     account_phase(account, s->phase);
     enum activity before = account_enter(account, ACTIVITY_OTHER);

@@ -91,7 +91,7 @@ void step_buffers_close(struct step *s);
 enum status step_embed(struct step *s, const int32_t *host_token, struct mem token, struct mem h,
                        uint32_t n_streams, struct err *err);
 
-/* layer.c: one layer, as far as it goes. OK: the layer is done. AGAIN, errors: see step_advance. */
+/* layer.c: one layer, as far as it goes. OK: on to the next state. AGAIN, errors: see step_advance. */
 enum status layer_advance(struct step *s, struct err *err);
 /* layer.c: the logits of rows that want them, and the draft block's input. */
 enum status layer_head(struct step *s, struct err *err);

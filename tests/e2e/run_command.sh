@@ -124,7 +124,7 @@ full() {
     local name=$1 file=$2
     shift 2
     sluice "$@" </dev/null
-    if [ "$code" = 1 ] && [ "$(grep -c '^sluice' "$work/err")" = 1 ] &&
+    if [ "$code" = 1 ] && [ "$(grep -cE '^sluice( [a-z]+)?: ' "$work/err")" = 1 ] &&
         tail -n 1 "$work/err" | grep -q "^sluice run: $file: .*No space left"; then
         ok "$name"
     else
@@ -136,7 +136,7 @@ if [ -c /dev/full ]; then
     to_full() {
         timeout "$limit_s" "$SLUICE" run "${model[@]}" -p x --max-tokens 9 "$@" >/dev/full 2>"$work/err" </dev/null
         code=$?
-        [ "$code:$(grep -c '^sluice' "$work/err")" = 1:1 ] && grep -q '^sluice run: standard output: .*No space left' "$work/err"
+        [ "$code:$(grep -cE '^sluice( [a-z]+)?: ' "$work/err")" = 1:1 ] && grep -q '^sluice run: standard output: .*No space left' "$work/err"
     }
     check text_that_does_not_fit_is_an_error to_full
 else

@@ -295,6 +295,47 @@ static void rollback_further_than_promised_is_refused(void **state) {
     close_fixture(&f);
 }
 
+static void keep_last(void *context, uint32_t row, bool draft, const float *logits) {
+    (void)row, (void)draft;
+    memcpy(context, logits, ROW_BYTES);
+}
+
+static bool every_other_time(void *context) {
+    uint32_t *n = context;
+    return ++*n % 2 == 0;
+}
+
+// Cancelled again and again, also while experts are awaited; nothing goes on under an old error.
+static void going_on_after_an_interruption_repeats_no_layer(void **state) {
+    (void)state;
+    static float last[GOLDEN_VOCAB];
+    struct fixture f;
+    struct err err = { .status = OK };
+    open_fixture(&f);
+    for (uint32_t at = 0, asked = 0; at < 60; at += 20) {
+        struct span span = { .sequence = f.base,
+                             .tokens = golden + at,
+                             .n_tokens = 20,
+                             .n_logits = 1,
+                             .next_token = -1 };
+        struct step_options options = { .logits = keep_last, .context = last };
+        uint32_t times = 0;
+        err_clear(&err);
+        assert_int_equal(step_begin(f.step, &span, 1, &options, &err), OK);
+        while (step_run(f.step, every_other_time, &asked, &err) != OK) {
+            uint32_t before = asked;
+            assert_int_equal(step_run(f.step, every_other_time, &asked, &err), CANCELLED);
+            assert_int_equal(step_advance(f.step, &err), CANCELLED);
+            assert_int_equal(asked, before);
+            err_clear(&err);
+            assert_true(++times < 100000);
+        }
+        step_commit(f.step);
+        assert_rows(last, at + 19, 1);
+    }
+    close_fixture(&f);
+}
+
 static bool cancel_at(void *context, const char *what, uint64_t done, uint64_t total) {
     (void)done, (void)total;
     return strcmp(what, context) != 0;
@@ -379,6 +420,7 @@ int main(void) {
         cmocka_unit_test(fork_and_snapshot_share_until_written),
         cmocka_unit_test(an_abandoned_step_leaves_the_sequence_as_it_was),
         cmocka_unit_test(rollback_further_than_promised_is_refused),
+        cmocka_unit_test(going_on_after_an_interruption_repeats_no_layer),
         cmocka_unit_test(opening_ends_when_it_is_cancelled),
         cmocka_unit_test(what_cannot_be_a_step_is_refused),
         cmocka_unit_test(what_does_not_fit_is_refused_with_the_number_that_would),
