@@ -98,15 +98,17 @@ help:
 	  '' \
 	  'WERROR=1: warnings are errors. JOBS=N: compilers and tests at a time. V=1: all that tests print.'
 
+# So little memory that half of the experts fit, and they stream.
+DEMO   := --max-tokens 64 --ram 200M --ctx 4096 --threads 2
 PROMPT ?= Once upon a time
 run:
 	@tools/setup.sh build
 	@$(MAKE) --no-print-directory $(BUILD)/demo.made
-	@echo '$(SLUICE) run -m $(BUILD)/demo --raw -p "$(PROMPT)" --max-tokens 64'
-	@$(SLUICE) run -m $(BUILD)/demo --raw -p "$(PROMPT)" --max-tokens 64
+	@echo '$(SLUICE) run -m $(BUILD)/demo --raw -p "$(PROMPT)" $(DEMO)'
+	@$(SLUICE) run -m $(BUILD)/demo --raw -p "$(PROMPT)" $(DEMO)
 
 # Made again when mkmodel has changed.
-$(BUILD)/demo.made: $(filter $(BUILD)/tools/mkmodel%,$(TOOLS)) | $(SLUICE)
+$(BUILD)/demo.made: $(filter $(BUILD)/tools/mkmodel% $(BUILD)/src/%_make.o,$(TOOLS) $(OBJECTS)) | $(SLUICE)
 	rm -rf $(BUILD)/demo && $(SLUICE) mkmodel --preset demo $(BUILD)/demo && touch $@
 
 test:

@@ -30,6 +30,11 @@ struct touch {
     _Atomic uint64_t done;
 };
 
+// Cancelled: nothing is left for anybody to take.
+static void stop_touching(struct touch *t) {
+    atomic_store(&t->next, t->bytes);
+}
+
 static bool touch_stripe(struct touch *t) {
     uint64_t from = atomic_fetch_add(&t->next, STRIPE_BYTES);
     if (from >= t->bytes)
@@ -59,7 +64,8 @@ static uint32_t start_helpers(pthread_t *threads, uint32_t n, struct touch *t) {
     return n_started;
 }
 
-static void touch_all(const struct pinned *p, const struct pinned_options *options) {
+static enum status touch_all(const struct pinned *p, const struct pinned_options *options,
+                             struct err *err) {
     long n_cores = sysconf(_SC_NPROCESSORS_ONLN);
     uint32_t n_threads = options->n_threads ? options->n_threads
                          : n_cores > 0      ? (uint32_t)n_cores
@@ -72,13 +78,18 @@ static void touch_all(const struct pinned *p, const struct pinned_options *optio
                        .page_bytes = (uint64_t)sysconf(_SC_PAGESIZE) };
     pthread_t helpers[THREADS_MAX];
     uint32_t n_helpers = start_helpers(helpers, n_threads - 1, &t);
+    bool go_on = true;
     while (touch_stripe(&t))
-        if (options->progress)
-            options->progress(options->context, atomic_load(&t.done), p->bytes);
+        if (go_on && options->progress &&
+            !options->progress(options->context, atomic_load(&t.done), p->bytes)) {
+            go_on = false;
+            stop_touching(&t);
+        }
     for (uint32_t i = 0; i < n_helpers; i++)
         pthread_join(helpers[i], NULL);
-    if (options->progress)
-        options->progress(options->context, p->bytes, p->bytes);
+    if (go_on && options->progress)
+        go_on = options->progress(options->context, p->bytes, p->bytes);
+    return go_on ? OK : err_set(err, CANCELLED, "cancelled while making memory ready");
 }
 
 // --- what came of it -----------------------------------------------------------------------------
@@ -177,7 +188,10 @@ enum status pinned_open(struct pinned *p, const struct pinned_options *options, 
     p->bytes = bytes;
     if (options->want_huge)
         madvise(p->base, p->bytes, MADV_HUGEPAGE); // refused: seen in what came of it
-    touch_all(p, options);
+    if (touch_all(p, options, err) != OK) {
+        pinned_close(p);
+        return CANCELLED;
+    }
     if (options->want_huge)
         look_at_huge_pages(p);
     else

@@ -24,8 +24,9 @@ struct pinned_options {
     uint32_t n_threads; /* for the first touch; 0: as many as the machine has cores */
     bool want_locked;   /* mlock; the limit of this process is respected, not raised */
     bool want_huge;     /* madvise(MADV_HUGEPAGE) */
-    /* Called now and then with the bytes faulted in so far, from the calling thread; NULL: not. */
-    void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
+    /* Called now and then with the bytes faulted in so far, from the calling thread; false cancels.
+     * NULL: not called. */
+    bool (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
     void *context;
 };
 
@@ -38,8 +39,8 @@ struct pinned {
 };
 
 /* ERR_MEMORY if the address space or the memory is not there: more than MemAvailable, or than the
- * control group's limit leaves, is refused before a page is touched. Safe to close after any
- * result. */
+ * control group's limit leaves, is refused before a page is touched. CANCELLED by progress. Safe to
+ * close after any result. */
 enum status pinned_open(struct pinned *p, const struct pinned_options *options, struct err *err);
 void pinned_close(struct pinned *p);
 

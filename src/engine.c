@@ -47,16 +47,9 @@ static bool load_progress(void *context, uint64_t done, uint64_t total) {
     return !o->progress || o->progress(o->context, "loading dense weights", done, total);
 }
 
-struct touching {
-    const struct sluice_options *options;
-    bool cancelled;
-};
-
-// Touching cannot be cut short; that it was asked for is looked at when it has ended.
-static void touch_progress(void *context, uint64_t done, uint64_t total) {
-    struct touching *t = context;
-    const struct sluice_options *o = t->options;
-    t->cancelled |= o->progress && !o->progress(o->context, "making memory ready", done, total);
+static bool touch_progress(void *context, uint64_t done, uint64_t total) {
+    const struct sluice_options *o = context;
+    return !o->progress || o->progress(o->context, "making memory ready", done, total);
 }
 
 static enum status open_weights(struct sluice *s, const struct sluice_options *o, struct err *err) {
@@ -100,17 +93,14 @@ static enum status open_cache(struct sluice *s, const struct sluice_options *o, 
     if (reader_open(&s->reader, &read, err) != OK ||
         expert_table_open(&s->experts, &s->cp, s->weights.n_blocks, s->reader, err) != OK)
         return err->status;
-    struct touching touching = { .options = o };
     struct pinned_options pin = { .bytes = s->fit.n_slots * s->fit.slot_bytes,
                                   .n_threads = o->n_threads,
                                   .want_locked = true,
                                   .want_huge = true,
                                   .progress = touch_progress,
-                                  .context = &touching };
+                                  .context = (void *)o };
     if (ops_host_alloc(s->ops, &pin, &s->slot_memory, err) != OK)
         return err->status;
-    if (touching.cancelled)
-        return err_set(err, CANCELLED, "cancelled while making memory ready");
     note(s, s->slot_memory.note);
     reader_add_memory(s->reader, s->slot_memory.base, pin.bytes);
     struct slots_options slots = { .n_slots = s->fit.n_slots,

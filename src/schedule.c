@@ -2,12 +2,22 @@
 
 struct chunk {
     const struct feed *feed;
-    uint32_t first; // of its tokens
+    const struct step *step;
+    uint32_t first, n; // of its tokens
 };
 
 static void pass_logits(void *context, uint32_t row, bool draft, const float *logits) {
     const struct chunk *c = context;
     c->feed->logits(c->feed->context, c->first + row, draft, logits);
+}
+
+// Asked at every layer: a step of a large model takes minutes, and its layers are its progress.
+static bool between_layers(void *context) {
+    const struct chunk *c = context;
+    if (c->feed->progress)
+        c->feed->progress(c->feed->context, c->first + (uint32_t)(c->n * step_share(c->step)),
+                          c->feed->n_tokens);
+    return c->feed->cancel && c->feed->cancel(c->feed->context);
 }
 
 enum status schedule_feed(struct step *step, const struct feed *feed, struct err *err) {
@@ -18,7 +28,7 @@ enum status schedule_feed(struct step *step, const struct feed *feed, struct err
         uint32_t rows = n - at < most ? n - at : most;
         uint32_t first_logit = n - feed->n_logits;
         uint32_t n_logits = at + rows <= first_logit ? 0 : at + rows - first_logit;
-        struct chunk chunk = { feed, at };
+        struct chunk chunk = { feed, step, at, rows };
         struct span span = {
             .sequence = feed->sequence,
             .tokens = feed->tokens + at,
@@ -32,7 +42,7 @@ enum status schedule_feed(struct step *step, const struct feed *feed, struct err
         enum status status = step_begin(step, &span, 1, &options, err);
         if (status != OK)
             return status;
-        status = step_run(step, feed->cancel, feed->context, err);
+        status = step_run(step, between_layers, &chunk, err);
         if (status != OK) {
             step_abandon(step);
             return status;

@@ -21,7 +21,7 @@ struct feed {
     int32_t next_token;
     /* Logits of token `index` of `tokens`; NULL: not wanted. */
     void (*logits)(void *context, uint32_t index, bool draft, const float *logits);
-    /* After each step: tokens taken in so far. NULL: none. */
+    /* Tokens taken in so far: after each step, and within one by the layers it has passed. */
     void (*progress)(void *context, uint32_t done, uint32_t total);
     bool (*cancel)(void *context); /* NULL: never */
     void *context;

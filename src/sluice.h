@@ -167,6 +167,9 @@ struct event step_event(struct step *s); /* ready when step_advance can go on */
  * (NULL: never): CANCELLED leaves the step under way; go on, or abandon it. */
 enum status step_run(struct step *s, bool (*cancel)(void *context), void *context, struct err *err);
 
+/* How far the step under way is through the layers, from 0 to 1. */
+double step_share(const struct step *s);
+
 void step_commit(struct step *s);  /* the sequences are longer now */
 void step_abandon(struct step *s); /* the sequences are as before step_begin */
 

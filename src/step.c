@@ -189,8 +189,11 @@ enum status step_embed(struct step *s, const int32_t *host_token, struct mem tok
                        .n_streams = n_streams,
                        .d = c->d };
     if (s->embed_host) { // rows of the table stay on disk: fetch those that are wanted, in row order
-        if (weights_embed_rows(w, host_token, s->n_rows, s->embed_host, err) != OK)
-            return err->status;
+        enum activity before = account_enter(&s->engine->account, ACTIVITY_WAIT);
+        enum status status = weights_embed_rows(w, host_token, s->n_rows, s->embed_host, err);
+        account_enter(&s->engine->account, before);
+        if (status != OK)
+            return status;
         ops_upload(s->engine->ops, s->b.embed_rows, s->embed_host, (uint64_t)s->n_rows * c->d * 2);
         a.table = s->b.embed_rows;
         for (uint32_t row = 0; row < s->n_rows; row++)
@@ -279,6 +282,13 @@ enum status step_run(struct step *s, bool (*cancel)(void *context), void *contex
     }
     account_enter(account, before);
     return status == DONE ? OK : status;
+}
+
+double step_share(const struct step *s) {
+    const struct config *c = &s->engine->cp.config;
+    if (s->state == STEP_IDLE)
+        return 0;
+    return (double)s->layer / (c->n_layers + (s->options.draft ? 1 : 0));
 }
 
 // --- end ---------------------------------------------------------------------------------------

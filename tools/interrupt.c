@@ -22,6 +22,9 @@ void interrupt_install(void) {
     // A parent may have left it ignored, and then a closed pipe would be an error on every write.
     action = (struct sigaction){ .sa_handler = SIG_DFL };
     sigaction(SIGPIPE, &action, NULL);
+    // `ulimit -f`: the write fails, and says so, instead of ending the process.
+    action.sa_handler = SIG_IGN;
+    sigaction(SIGXFSZ, &action, NULL);
 }
 
 bool interrupt_requested(void *context) {

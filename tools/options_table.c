@@ -443,6 +443,9 @@ enum status options_check(const struct options *o, struct err *err) {
         return err_set(err, ERR_USAGE,
                        "nothing to evaluate: name a text with -f FILE (- is standard input), or "
                        "ids with --tokens FILE");
+    for (uint32_t i = 0; i < o->stop.n; i++)
+        if (!*o->stop.items[i])
+            return err_set(err, ERR_USAGE, "--stop: an empty text stops nothing");
     if (bit & COMMAND_RUN)
         return check_greedy(o, err);
     return OK;

@@ -51,17 +51,17 @@ static void memory_is_aligned_zeroed_and_all_there(void **state) {
 struct progress {
     pthread_t thread;
     uint64_t done, total;
-    uint32_t n_calls;
+    uint32_t n_calls, cancel_at; /* the call that says no; 0: none */
     bool elsewhere, backwards;
 };
 
-static void note_progress(void *context, uint64_t done, uint64_t total) {
+static bool note_progress(void *context, uint64_t done, uint64_t total) {
     struct progress *p = context;
     p->elsewhere |= !pthread_equal(p->thread, pthread_self());
     p->backwards |= done < p->done || done > total;
     p->done = done;
     p->total = total;
-    p->n_calls++;
+    return ++p->n_calls != p->cancel_at;
 }
 
 static void progress_is_told_by_the_calling_thread(void **state) {
@@ -78,6 +78,22 @@ static void progress_is_told_by_the_calling_thread(void **state) {
         assert_true(seen.n_calls > 0 && !seen.elsewhere && !seen.backwards);
         assert_int_equal(seen.done, p.bytes);
         assert_int_equal(seen.total, p.bytes);
+        pinned_close(&p);
+    }
+}
+
+static void touching_can_be_cancelled(void **state) {
+    (void)state;
+    for (uint32_t n_threads = 1; n_threads < 4; n_threads++) {
+        struct progress seen = { .thread = pthread_self(), .cancel_at = 1 };
+        struct err err = { .status = OK };
+        struct pinned p;
+        struct pinned_options o = {
+            .bytes = 300 * MIB, .n_threads = n_threads, .progress = note_progress, .context = &seen
+        };
+        assert_int_equal(pinned_open(&p, &o, &err), CANCELLED);
+        assert_null(p.base);
+        assert_int_equal(seen.n_calls, 1); // it is not asked again
         pinned_close(&p);
     }
 }
@@ -183,6 +199,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_is_aligned_zeroed_and_all_there),
         cmocka_unit_test(progress_is_told_by_the_calling_thread),
+        cmocka_unit_test(touching_can_be_cancelled),
         cmocka_unit_test(memory_is_locked_where_that_is_allowed),
         cmocka_unit_test(limit_is_respected_and_told),
         cmocka_unit_test(more_than_there_is_is_refused_before_it_is_touched),
