@@ -86,10 +86,11 @@ static enum status open_rope(struct sluice *s, struct err *err) {
 }
 
 static enum status open_cache(struct sluice *s, const struct sluice_options *o, struct err *err) {
-    struct reader_options read = { .mode = o->io,
-                                   .disk = o->disk,
-                                   .forbid_uring = o->forbid_uring,
-                                   .ram_bytes = o->ram_bytes ? 0 : s->fit.has_bytes };
+    // The page cache has what the engine leaves; where --ram promises a bound, nothing is left to it.
+    uint64_t left = o->ram_bytes ? 0 : s->fit.has_bytes - s->fit.used_bytes;
+    struct reader_options read = {
+        .mode = o->io, .disk = o->disk, .forbid_uring = o->forbid_uring, .ram_bytes = left
+    };
     if (reader_open(&s->reader, &read, err) != OK ||
         expert_table_open(&s->experts, &s->cp, s->weights.n_blocks, s->reader, err) != OK)
         return err->status;

@@ -64,7 +64,7 @@ static const struct option_row table[] = {
         .words = io_words,
         .field = FIELD(io),
         .help = "read experts with O_DIRECT, or through the page cache; auto is direct unless "
-                "everything fits in memory",
+                "the page cache has room for all of them (never with --ram)",
     },
     {
         .group = MACHINE,
