@@ -44,6 +44,16 @@ void account_phase(struct account *a, enum phase phase) {
     a->phase = phase;
 }
 
+void account_pause(struct account *a) {
+    charge(a);
+}
+
+void account_resume(struct account *a) {
+    uint64_t now = clock_now_ns(a->clock);
+    a->start_ns += now - a->since_ns;
+    a->since_ns = now;
+}
+
 void account_report(const struct account *a, struct reader *reader, const struct slots *slots,
                     struct account_report *out) {
     *out = (struct account_report){ .account = *a };

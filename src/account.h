@@ -45,6 +45,9 @@ void account_start(struct account *a, const struct clock *clock);
 /* Leave the current activity for another; returns the one that was left, to go back to. */
 enum activity account_enter(struct account *a, enum activity activity);
 void account_phase(struct account *a, enum phase phase);
+/* Time in between belongs to nobody, the run's least of all: a person is typing. */
+void account_pause(struct account *a);
+void account_resume(struct account *a);
 
 /* A copy of everything at one moment, with what reader and slots say (either may be NULL). */
 struct account_report {

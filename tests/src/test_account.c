@@ -49,6 +49,21 @@ static void every_moment_is_charged_once(void **state) {
     assert_int_equal(r.account.time_ns[PHASE_DECODE][ACTIVITY_EXPERTS], 50 * MS); // still open
 }
 
+static void a_pause_is_nobodys_time(void **state) {
+    (void)state;
+    struct clock_virtual clock;
+    struct account a;
+    struct account_report r;
+    fill(&a, &clock);
+    account_pause(&a);
+    clock_virtual_advance(&clock, 5000 * MS);
+    account_resume(&a);
+    clock_virtual_advance(&clock, 7 * MS);
+    account_report(&a, NULL, NULL, &r);
+    assert_int_equal(r.total_ns, 1007 * MS);
+    assert_int_equal(r.account.time_ns[PHASE_DECODE][ACTIVITY_EXPERTS], 57 * MS);
+}
+
 static void the_text_says_what_to_do(void **state) {
     (void)state;
     struct clock_virtual clock;
@@ -131,6 +146,7 @@ static void the_kernel_s_own_figures_are_read(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_moment_is_charged_once),
+        cmocka_unit_test(a_pause_is_nobodys_time),
         cmocka_unit_test(the_text_says_what_to_do),
         cmocka_unit_test(the_json_holds_the_same_numbers),
         cmocka_unit_test(the_kernel_s_own_figures_are_read),
