@@ -24,6 +24,7 @@ ifdef WERROR
 STANDARD += -Werror
 endif
 LIBS     := -luring -lpcre2-8 -ljansson -lxxhash -lm
+TOOL_LIBS := -ledit # of the program alone, not of libsluice.a
 COMPILE   = $(CC) $(STANDARD) $(OPENMP) $(CFLAGS) $(SANITIZE)
 
 # One short line for each file; V=1 shows the commands.
@@ -157,7 +158,7 @@ archive = rm -f $@ && ar rcs $@ $(filter %.o,$^)
 
 $(SLUICE): $(TOOLS) $(LIBRARY)
 	$(call say,link,$@)
-	$(COMPILE) -o $@ $^ $(LIBS)
+	$(COMPILE) -o $@ $^ $(LIBS) $(TOOL_LIBS)
 
 $(LIBRARY): $(OBJECTS) $(BUILD)/files
 	$(call say,ar,$@)
@@ -213,13 +214,13 @@ $(BUILD)/tests/$1/helpers.a: $(call helpers,$1) $(BUILD)/flags
 	$$(archive)
 $(BUILD)/tests/$1/%: $(BUILD)/tests/$1/%.o $(BUILD)/tests/$1/helpers.a $(TEST_LIBS)
 	$$(call say,link,$$@)
-	$$(COMPILE) -o $$@ $$^ -lcmocka $$(LIBS)
+	$$(COMPILE) -o $$@ $$^ -lcmocka $$(LIBS) $$(TOOL_LIBS)
 endef
 $(foreach s,$(filter-out tree fuzz,$(SUITES)),$(eval $(call suite,$s)))
 
 $(REPLAYS): $(BUILD)/tests/fuzz/replay_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/replay.o $(TEST_LIBS)
 	$(call say,link,$@)
-	$(COMPILE) -o $@ $^ $(LIBS)
+	$(COMPILE) -o $@ $^ $(LIBS) $(TOOL_LIBS)
 
 # libFuzzer brings its own main.
 .PHONY: fuzzers

@@ -40,6 +40,7 @@ int command_error(const struct options *o, const struct err *err);
 int cmd_run(const struct options *o);
 int cmd_eval(const struct options *o);
 int cmd_inspect(const struct options *o);
+int cmd_tokenize(const struct options *o);
 int cmd_mkmodel(const struct options *o);
 
 #ifdef __cplusplus

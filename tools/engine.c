@@ -30,15 +30,15 @@ static void print_notes(const char *notes) {
     }
 }
 
-static enum status open_tokenizer(struct engine *e, struct err *err) {
+enum status find_tokenizer(const struct model_dirs *dirs, struct tokenizer **out, struct err *err) {
     char path[4096];
-    for (uint32_t i = 0; i < e->dirs.n; i++) {
-        snprintf(path, sizeof path, "%s/tokenizer.json", e->dirs.dirs[i]);
+    for (uint32_t i = 0; i < dirs->n; i++) {
+        snprintf(path, sizeof path, "%s/tokenizer.json", dirs->dirs[i]);
         if (access(path, F_OK) == 0)
-            return tokenizer_open(&e->tokenizer, path, err);
+            return tokenizer_open(out, path, err);
     }
     return err_set(err, ERR_MISSING, "%s: no tokenizer.json there: text cannot be read or written",
-                   e->dirs.dirs[0]);
+                   dirs->dirs[0]);
 }
 
 /* Where a shell closed one of the first three descriptors (`>&-`), the next file that is opened
@@ -62,7 +62,7 @@ enum status engine_open(struct engine *e, const struct options *o, bool with_tok
         return err_set(err, ERR_IO, "%s: cannot be made: %s", o->stats, strerror(errno));
     if (model_dirs_open(&e->dirs, o, &o->models, err) != OK)
         return err->status;
-    if (with_tokenizer && open_tokenizer(e, err) != OK)
+    if (with_tokenizer && find_tokenizer(&e->dirs, &e->tokenizer, err) != OK)
         return err->status;
     struct sluice_options options = {
         .dirs = e->dirs.dirs,
@@ -139,6 +139,17 @@ enum status read_text(const char *path, char **text, size_t *n_bytes, struct err
     return status;
 }
 
+enum status check_tokens(const struct engine *e, const struct token_ids *ids, struct err *err) {
+    const struct config *c = sluice_config(e->sluice);
+    for (size_t i = 0; i < ids->n; i++)
+        if (ids->id[i] >= c->vocab)
+            return err_set(err, ERR_INPUT,
+                           "%s: the tokenizer has token %u, the model a vocabulary of %u: they do "
+                           "not belong together",
+                           e->dirs.dirs[0], ids->id[i], c->vocab);
+    return OK;
+}
+
 enum status encode_raw(const struct engine *e, const char *text, size_t n_bytes, int32_t **tokens,
                        uint32_t *n_tokens, struct err *err) {
     const struct config *c = sluice_config(e->sluice);
@@ -150,12 +161,8 @@ enum status encode_raw(const struct engine *e, const char *text, size_t n_bytes,
     enum status status = token_ids_push(&ids, (uint32_t)c->bos_token, err);
     if (status == OK)
         status = tokenizer_encode(e->tokenizer, text, n_bytes, TOKENIZER_PLAIN, &ids, err);
-    for (size_t i = 0; i < ids.n && status == OK; i++)
-        if (ids.id[i] >= c->vocab)
-            status = err_set(err, ERR_INPUT,
-                             "%s: the tokenizer has token %u, the model a vocabulary of %u: they "
-                             "do not belong together",
-                             e->dirs.dirs[0], ids.id[i], c->vocab);
+    if (status == OK)
+        status = check_tokens(e, &ids, err);
     if (status != OK) {
         token_ids_free(&ids);
         return status;
@@ -167,13 +174,25 @@ enum status encode_raw(const struct engine *e, const char *text, size_t n_bytes,
 
 // --- account -------------------------------------------------------------------------------------
 
-enum status engine_account(struct engine *e, struct err *err) {
-    struct account_report report;
+static void report(struct engine *e, struct account_report *out) {
+    sluice_report(e->sluice, out);
+    account_process(out, "/proc/self");
+    out->ram_bytes = e->options->ram_bytes;
+}
+
+void engine_account_text(struct engine *e) {
+    struct account_report now;
     char text[8192];
-    sluice_report(e->sluice, &report);
-    account_process(&report, "/proc/self");
-    report.ram_bytes = e->options->ram_bytes;
-    account_text(&report, text, sizeof text);
+    report(e, &now);
+    account_text(&now, text, sizeof text);
+    fputs(text, stderr);
+}
+
+enum status engine_account(struct engine *e, struct err *err) {
+    struct account_report end;
+    char text[8192];
+    report(e, &end);
+    account_text(&end, text, sizeof text);
     struct options settings = *e->options; // as they were in force
     settings.ram_bytes = sluice_fitted(e->sluice)->has_bytes;
     settings.ctx = sluice_fitted(e->sluice)->ctx;
@@ -181,7 +200,7 @@ enum status engine_account(struct engine *e, struct err *err) {
     fputs(text, stderr);
     if (!e->stats)
         return OK;
-    char *json = account_json(&report);
+    char *json = account_json(&end);
     FILE *file = e->stats;
     e->stats = NULL;
     enum status status = OK;

@@ -38,11 +38,20 @@ void engine_close(struct engine *e);
  * CANCELLED if Ctrl-C came instead. Commands read what they are given before they load a model. */
 enum status read_text(const char *path, char **text, size_t *n_bytes, struct err *err);
 
+/* The tokenizer.json that one of the directories has. ERR_MISSING, and as tokenizer_open. */
+enum status find_tokenizer(const struct model_dirs *dirs, struct tokenizer **out, struct err *err);
+
+/* Are all ids in the model's vocabulary? ERR_INPUT: its tokenizer is another's. */
+enum status check_tokens(const struct engine *e, const struct token_ids *ids, struct err *err);
+
 /* BOS, then the text with added tokens off. Freed by the caller. */
 enum status encode_raw(const struct engine *e, const char *text, size_t n_bytes, int32_t **tokens,
                        uint32_t *n_tokens, struct err *err);
 
-/* The account: text to stderr, and JSON to o->stats if it was asked for. */
+/* What the account says now, to stderr. */
+void engine_account_text(struct engine *e);
+
+/* The account at the end: settings and text to stderr, and JSON to o->stats if it was asked for. */
 enum status engine_account(struct engine *e, struct err *err);
 
 #ifdef __cplusplus

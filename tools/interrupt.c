@@ -4,12 +4,13 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
+enum { BY_KEY = 1, BY_TERMINATION = 2 };
+
 // Lock-free, so a signal handler may store it and any thread may load it.
-static atomic_bool interrupted;
+static atomic_int interrupted;
 
 static void on_signal(int signal) {
-    (void)signal;
-    atomic_store(&interrupted, true);
+    atomic_fetch_or(&interrupted, signal == SIGINT ? BY_KEY : BY_TERMINATION);
 }
 
 void interrupt_install(void) {
@@ -29,5 +30,13 @@ void interrupt_install(void) {
 
 bool interrupt_requested(void *context) {
     (void)context;
-    return atomic_load(&interrupted);
+    return atomic_load(&interrupted) != 0;
+}
+
+bool interrupt_forgive(void) {
+    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESETHAND };
+    sigemptyset(&action.sa_mask);
+    atomic_fetch_and(&interrupted, ~BY_KEY);
+    sigaction(SIGINT, &action, NULL);
+    return atomic_load(&interrupted) == 0;
 }

@@ -2,6 +2,7 @@
  *
  * The first SIGINT or SIGTERM asks for an orderly end: a flag is raised, and whoever loops looks
  * at it (below tools/ it arrives as the cancel argument). The second one ends the process at once.
+ * In a chat Ctrl-C ends an answer, not the program: interrupt_forgive makes the next one the first.
  * SIGPIPE keeps its default: `sluice run | head -1` ends quietly.
  *
  * The flag is the one mutable variable with file scope in the program: a signal handler can
@@ -20,6 +21,10 @@ void interrupt_install(void);
 
 /* Has Ctrl-C been pressed? Any thread. `context` is ignored: the signature suits a callback. */
 bool interrupt_requested(void *context);
+
+/* Ctrl-C has been heeded: lower the flag, and listen again. Returns false if an end was asked for by
+ * SIGTERM, which stays so. */
+bool interrupt_forgive(void);
 
 #ifdef __cplusplus
 }

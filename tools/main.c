@@ -11,10 +11,12 @@ static const struct command commands[] = {
     {
         .name = "run",
         .bit = COMMAND_RUN,
-        .summary = "generate text",
+        .summary = "chat, answer a message, or continue a text",
         .operands = "",
-        .about = "Continue a text. Routed experts are read from disk as they are needed; an\n"
-                 "account of where time and bytes went follows the text, on standard error.",
+        .about = "Answer a message (-p, -f, or standard input); chat (none of these, on a\n"
+                 "terminal: /help says how); or continue a text (--raw). Routed experts are read\n"
+                 "from disk as they are needed. The answer goes to standard output, all else to\n"
+                 "standard error: reasoning, and at the end where time and bytes went.",
         .run = cmd_run,
     },
     {
@@ -35,6 +37,18 @@ static const struct command commands[] = {
         .about = "Check a checkpoint's files without reading its weights, and list them: sizes by\n"
                  "kind, where each layer lies, what one token reads. DIR may be org/name.",
         .run = cmd_inspect,
+    },
+    {
+        .name = "tokenize",
+        .bit = COMMAND_TOKENIZE,
+        .summary = "text to token ids and back; conversations to prompts",
+        .operands = "[FILE]",
+        .most_operands = 1,
+        .about =
+            "Print the ids of a text (FILE, or standard input), the spellings of added tokens\n"
+            "becoming those tokens; or show what the chat format makes of a conversation and\n"
+            "of an answer. Of a model only its tokenizer.json is needed.",
+        .run = cmd_tokenize,
     },
     {
         .name = "mkmodel",

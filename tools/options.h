@@ -12,6 +12,7 @@
 
 #include "io/reader.h"
 #include "io/status.h"
+#include "src/chat.h"
 #include "src/config.h"
 #include "tools/environment.h"
 
@@ -60,15 +61,22 @@ struct options {
     const char *file;  /* -f: the text, "-" is standard input; NULL */
     const char *stats; /* the account as JSON; NULL */
 
+    /* run, tokenize */
+    enum chat_mode mode;
+    enum chat_effort effort;
+
     /* run */
     const char *prompt; /* NULL: none */
     bool raw;
-    double temperature;  /* 0: greedy */
-    uint32_t top_k;      /* 0: off */
-    double top_p;        /* 1: off */
-    double min_p;        /* 0: off */
-    uint64_t seed;       /* run: of the sampling; mkmodel: of the weights */
-    uint32_t max_tokens; /* 0: until the context is full */
+    const char *system;   /* the system message; NULL: none */
+    const char *messages; /* a file of JSON, "-" is standard input; NULL */
+    const char *tools;    /* a file of JSON; NULL */
+    double temperature;   /* 0: greedy */
+    uint32_t top_k;       /* 0: off */
+    double top_p;         /* 1: off */
+    double min_p;         /* 0: off */
+    uint64_t seed;        /* run: of the sampling; mkmodel: of the weights */
+    uint32_t max_tokens;  /* 0: until the context is full */
     struct text_list stop;
 
     /* eval */
@@ -85,8 +93,15 @@ struct options {
     enum draft_kind drafts; /* DRAFT_NONE or DRAFT_MTP */
     uint32_t n_shards;      /* 0: as many as the size asks for */
 
-    /* inspect */
+    /* inspect, run */
     bool json;
+
+    /* tokenize */
+    bool no_added;
+    bool decode;
+    bool chat;
+    bool text;
+    bool parse;
 };
 
 /* --- the table -------------------------------------------------------------------------------- */
@@ -96,6 +111,7 @@ enum command_bit {
     COMMAND_EVAL = 1 << 1,
     COMMAND_INSPECT = 1 << 2,
     COMMAND_MKMODEL = 1 << 3,
+    COMMAND_TOKENIZE = 1 << 4,
     COMMANDS_MODEL = COMMAND_RUN | COMMAND_EVAL /* those that run the model */
 };
 

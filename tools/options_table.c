@@ -9,12 +9,15 @@
 #define SAMPLING "Sampling"
 #define MEASURE  "What is measured"
 #define MODEL    "The checkpoint to make"
+#define CHAT     "Chat"
 #define OUTPUT   "Output"
 
-// The order is that of the enums in io/reader.h, src/config.h and options.h.
+// The order is that of the enums in io/reader.h, src/chat.h, src/config.h and options.h.
 static const char *const io_words[] = { "auto", "direct", "buffered", NULL };
 static const char *const io_engine_words[] = { "auto", "uring", "pread", NULL };
 static const char *const preset_words[] = { "demo", "flash", "pro", NULL };
+static const char *const mode_words[] = { "chat", "thinking", NULL };
+static const char *const effort_words[] = { "none", "high", "max", NULL };
 static const char *const drafts_words[] = { "none", "mtp", NULL };
 
 static const struct option_row table[] = {
@@ -24,7 +27,7 @@ static const struct option_row table[] = {
         .name = "model",
         .letter = 'm',
         .kind = OPTION_LIST,
-        .commands = COMMANDS_MODEL | COMMAND_INSPECT,
+        .commands = COMMANDS_MODEL | COMMAND_INSPECT | COMMAND_TOKENIZE,
         .argument = "DIR",
         .field = FIELD(models),
         .help = "the checkpoint: a directory, or org/name in the Hugging Face cache. Given more "
@@ -121,7 +124,9 @@ static const struct option_row table[] = {
         .commands = COMMAND_RUN,
         .argument = "TEXT",
         .field = FIELD(prompt),
-        .help = "the text to continue; without -p and -f it is read from standard input",
+        .help =
+            "what to answer; without -p and -f it is read from standard input, and if that is a "
+            "terminal a chat begins",
     },
     {
         .group = TEXT,
@@ -140,7 +145,7 @@ static const struct option_row table[] = {
         .commands = COMMAND_RUN,
         .field = FIELD(raw),
         .help = "continue the text as it is: a BOS token, then the text, in which the spelling of "
-                "a control token is only text",
+                "a control token is only text. (Otherwise it is a user's message, and answered)",
     },
     {
         .group = TEXT,
@@ -162,6 +167,67 @@ static const struct option_row table[] = {
         .argument = "TEXT",
         .field = FIELD(stop),
         .help = "stop before this text appears; may be given several times",
+    },
+    {
+        .group = CHAT,
+        .name = "mode",
+        .kind = OPTION_CHOICE,
+        .commands = COMMAND_RUN | COMMAND_TOKENIZE,
+        .fallback = "chat",
+        .shown = "chat",
+        .words = mode_words,
+        .field = FIELD(mode),
+        .help = "whether to answer at once, or to reason first. Of run, reasoning goes to standard "
+                "error, dimmed on a terminal; the answer goes to standard output",
+    },
+    {
+        .group = CHAT,
+        .name = "effort",
+        .kind = OPTION_CHOICE,
+        .commands = COMMAND_RUN | COMMAND_TOKENIZE,
+        .fallback = "none",
+        .shown = "none",
+        .words = effort_words,
+        .field = FIELD(effort),
+        .help = "how hard to reason; the model was trained to see high as none",
+    },
+    {
+        .group = CHAT,
+        .name = "system",
+        .kind = OPTION_TEXT,
+        .commands = COMMAND_RUN,
+        .argument = "TEXT",
+        .field = FIELD(system),
+        .help = "a system message, before all others",
+    },
+    {
+        .group = CHAT,
+        .name = "tools",
+        .kind = OPTION_TEXT,
+        .commands = COMMAND_RUN,
+        .argument = "FILE",
+        .field = FIELD(tools),
+        .help = "functions that the model may call: a JSON list, as OpenAI's \"tools\". Its calls "
+                "are shown on standard error, or are part of what --json prints",
+    },
+    {
+        .group = CHAT,
+        .name = "messages",
+        .kind = OPTION_TEXT,
+        .commands = COMMAND_RUN,
+        .argument = "FILE",
+        .field = FIELD(messages),
+        .help = "answer a conversation: a JSON list of messages, or {\"messages\": [...], "
+                "\"tools\": [...]}; - is standard input",
+    },
+    {
+        .group = CHAT,
+        .name = "json",
+        .kind = OPTION_FLAG,
+        .commands = COMMAND_RUN,
+        .field = FIELD(json),
+        .help = "print the answer at its end, as a message: content, reasoning_content and "
+                "tool_calls, one line of JSON",
     },
     {
         .group = SAMPLING,
@@ -381,6 +447,51 @@ static const struct option_row table[] = {
         .field = FIELD(json),
         .help = "print JSON instead of a table",
     },
+
+    /* --- tokenize ------------------------------------------------------------------------------ */
+    {
+        .group = TEXT,
+        .name = "no-added",
+        .kind = OPTION_FLAG,
+        .commands = COMMAND_TOKENIZE,
+        .field = FIELD(no_added),
+        .help = "as text from users is encoded: the spelling of a control token is only text",
+    },
+    {
+        .group = TEXT,
+        .name = "decode",
+        .kind = OPTION_FLAG,
+        .commands = COMMAND_TOKENIZE,
+        .field = FIELD(decode),
+        .help = "the other way: read ids, separated by white space, and print their text. An id "
+                "that no token has is nothing",
+    },
+    {
+        .group = CHAT,
+        .name = "chat",
+        .kind = OPTION_FLAG,
+        .commands = COMMAND_TOKENIZE,
+        .field = FIELD(chat),
+        .help =
+            "read a conversation ({\"messages\": [...], \"tools\": [...]}) and print the ids of "
+            "its prompt",
+    },
+    {
+        .group = CHAT,
+        .name = "text",
+        .kind = OPTION_FLAG,
+        .commands = COMMAND_TOKENIZE,
+        .field = FIELD(text),
+        .help = "print the prompt's text instead: no tokenizer, and no -m, is needed",
+    },
+    {
+        .group = CHAT,
+        .name = "parse",
+        .kind = OPTION_FLAG,
+        .commands = COMMAND_TOKENIZE,
+        .field = FIELD(parse),
+        .help = "read an answer of the model, and print it as a message in JSON: no -m is needed",
+    },
 };
 
 const struct option_row *options_table(size_t *n) {
@@ -390,11 +501,27 @@ const struct option_row *options_table(size_t *n) {
 
 /* --- contradictions --------------------------------------------------------------------------- */
 
+#define RAW_IS_NO_CHAT "a text that is continued as it is has no messages"
+
 static const struct {
     unsigned commands;
     const char *one, *other, *why;
 } exclusive[] = {
     { COMMAND_RUN, "prompt", "file", "the text comes from one place" },
+    { COMMAND_RUN, "raw", "mode", RAW_IS_NO_CHAT },
+    { COMMAND_RUN, "raw", "effort", RAW_IS_NO_CHAT },
+    { COMMAND_RUN, "raw", "system", RAW_IS_NO_CHAT },
+    { COMMAND_RUN, "raw", "tools", RAW_IS_NO_CHAT },
+    { COMMAND_RUN, "raw", "messages", RAW_IS_NO_CHAT },
+    { COMMAND_RUN, "raw", "json", RAW_IS_NO_CHAT },
+    { COMMAND_RUN, "messages", "prompt", "the conversation comes from one place" },
+    { COMMAND_RUN, "messages", "file", "the conversation comes from one place" },
+    { COMMAND_TOKENIZE, "decode", "no-added", "an id is what it is" },
+    { COMMAND_TOKENIZE, "decode", "chat", "a conversation is no list of ids" },
+    { COMMAND_TOKENIZE, "decode", "parse", "an answer is no list of ids" },
+    { COMMAND_TOKENIZE, "chat", "parse", "a conversation goes in, an answer comes out" },
+    { COMMAND_TOKENIZE, "chat", "no-added", "only the format's own tokens are control tokens" },
+    { COMMAND_TOKENIZE, "parse", "no-added", "an answer is parsed as text" },
     { COMMAND_EVAL, "file", "tokens", "a text has a perplexity, a list of ids has logits" },
     { COMMAND_EVAL, "window", "tokens", "a list of ids is fed as a whole, not in windows" },
 };
@@ -403,10 +530,9 @@ static const struct {
     unsigned commands;
     const char *option, *needs;
 } dependent[] = {
-    { COMMAND_EVAL, "tokens", "logits" },
-    { COMMAND_EVAL, "logits", "tokens" },
-    { COMMAND_EVAL, "mtp", "logits" },
-    { COMMAND_EVAL, "decode-from", "tokens" },
+    { COMMAND_EVAL, "tokens", "logits" }, { COMMAND_EVAL, "logits", "tokens" },
+    { COMMAND_EVAL, "mtp", "logits" },    { COMMAND_EVAL, "decode-from", "tokens" },
+    { COMMAND_TOKENIZE, "text", "chat" }, { COMMAND_TOKENIZE, "effort", "chat" },
 };
 
 static enum status check_greedy(const struct options *o, struct err *err) {
@@ -433,6 +559,14 @@ enum status options_check(const struct options *o, struct err *err) {
             !options_given(o, dependent[i].needs))
             return err_set(err, ERR_USAGE, "--%s needs --%s", dependent[i].option,
                            dependent[i].needs);
+    bool text_only = o->parse || (o->chat && o->text); // of tokenize
+    if ((bit & COMMAND_TOKENIZE) && o->models.n == 0 && !text_only)
+        return err_set(err, ERR_USAGE,
+                       "no tokenizer: name the directory that has a tokenizer.json, with -m");
+    if ((bit & COMMAND_TOKENIZE) && options_given(o, "mode") && !o->chat && !o->parse)
+        return err_set(err, ERR_USAGE, "--mode needs --chat or --parse");
+    if ((bit & COMMAND_RUN) && options_given(o, "effort") && o->mode == CHAT_MODE_CHAT)
+        return err_set(err, ERR_USAGE, "--effort is of reasoning: it needs --mode thinking");
     if ((bit & (COMMANDS_MODEL | COMMAND_INSPECT)) && o->models.n + o->operands.n == 0)
         return err_set(err, ERR_USAGE,
                        "no model: name the directory of a checkpoint, or org/name, with -m");

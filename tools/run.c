@@ -1,204 +1,198 @@
-#include "src/sample.h"
-#include "src/schedule.h"
-#include "src/stop.h"
-#include "src/token_decoder.h"
+#include "tools/answer_view.h"
+#include "tools/chat.h"
 #include "tools/commands.h"
+#include "tools/conversation.h"
 #include "tools/engine.h"
+#include "tools/generate.h"
 #include "tools/interrupt.h"
 
-#include <errno.h>
-#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-// One generation: what it reads from and writes to.
+// What is asked, and what becomes of it.
 struct run {
     struct engine engine;
-    struct sequence *sequence;
-    struct sampling sampling;
-    struct sampler sampler;
-    struct token_decoder decoder;
-    struct stop stop;
+    struct generator generator;
     char *text; // of the prompt, if it was read from a file
+    const char *prompt;
     size_t n_bytes;
-    int32_t *prompt;
-    uint32_t n_prompt;
-    uint32_t n_generated;
-    const char *end; // why it ended, for people
-    struct err *err;
-    int32_t next; // sampled from the last logits
+    struct conversation conversation; // without --raw
+    struct token_ids ids;             // of the prompt
+    struct generated generated;
+    bool began; // there is something to account for
 };
 
-static bool cancelled(void *context) {
-    (void)context;
-    return interrupt_requested(NULL);
+// --- what is asked: before the model, so that a file that is not there is found at once ----------
+
+static bool has_prompt(const struct options *o) {
+    return o->prompt || o->file || o->messages || !isatty(STDIN_FILENO);
 }
 
-static void prefill_progress(void *context, uint32_t done, uint32_t total) {
-    struct run *r = context;
-    (void)total;
-    progress_update(&r->engine.progress, done);
-}
-
-// The row that wanted logits is the last one: choose what comes after it.
-static void choose(void *context, uint32_t index, bool draft, const float *logits) {
-    struct run *r = context;
-    (void)index, (void)draft;
-    struct account *account = sluice_account(r->engine.sluice);
-    enum activity before = account_enter(account, ACTIVITY_SAMPLE);
-    uint32_t token = 0;
-    // The position that is being chosen: the draw depends on it and the seed alone.
-    uint64_t position = (uint64_t)r->n_prompt + r->n_generated;
-    sampler_draw(&r->sampler, &r->sampling, logits, r->engine.options->seed, position, &token,
-                 r->err);
-    r->next = (int32_t)token;
-    account_enter(account, before);
-}
-
-static enum status feed(struct run *r, const int32_t *tokens, uint32_t n, bool prefill,
-                        struct err *err) {
-    struct feed feed = { .sequence = r->sequence,
-                         .tokens = tokens,
-                         .n_tokens = n,
-                         .n_logits = 1,
-                         .chunk = r->engine.options->chunk,
-                         .next_token = -1,
-                         .logits = choose,
-                         .progress = prefill ? prefill_progress : NULL,
-                         .cancel = cancelled,
-                         .context = r };
-    enum status status = schedule_feed(r->engine.step, &feed, err);
-    return status == OK ? err->status : status; // choose() may have failed
-}
-
-static enum status write_out(const char *text, size_t n, struct err *err) {
-    if (n == 0 || (fwrite(text, 1, n, stdout) == n && fflush(stdout) == 0))
-        return OK;
-    err_set(err, ERR_IO, "standard output: cannot be written: %s", strerror(errno));
-    // It is said once: main, which looks whether everything got out, has nothing to add.
-    __fpurge(stdout);
-    clearerr(stdout);
-    return err->status;
-}
-
-// Tokens come, text goes, until something ends it.
-static enum status generate(struct run *r, struct err *err) {
-    const struct options *o = r->engine.options;
-    int32_t eos = sluice_config(r->engine.sluice)->eos_token;
-    enum status status = OK;
-    for (;;) {
-        if (r->next == eos) {
-            r->end = "the model ended the text";
-            break;
-        }
-        size_t n, n_certain;
-        const char *text = token_decoder_push(&r->decoder, (uint32_t)r->next, &n);
-        const char *certain = stop_push(&r->stop, text, n, &n_certain);
-        if ((status = write_out(certain, n_certain, err)) != OK)
-            return status;
-        r->n_generated++;
-        if (r->stop.found) {
-            r->end = "a stop string";
-            return OK;
-        }
-        if (o->max_tokens && r->n_generated >= o->max_tokens) {
-            r->end = "--max-tokens";
-            break;
-        }
-        if (sequence_length(r->sequence) == sequence_max_tokens(r->sequence)) {
-            r->end = "the context is full (--ctx)";
-            break;
-        }
-        int32_t token = r->next;
-        if ((status = feed(r, &token, 1, false, err)) != OK)
-            break;
-    }
-    // What was held back is text too, whatever ended it.
-    size_t n, n_certain;
-    const char *text = token_decoder_flush(&r->decoder, &n);
-    const char *certain = stop_push(&r->stop, text, n, &n_certain);
-    if (write_out(certain, n_certain, err) == OK) {
-        certain = stop_flush(&r->stop, &n_certain);
-        write_out(certain, n_certain, err);
-    }
-    return status == OK ? err->status : status;
-}
-
-// The text, before the model: a file that is not there is found at once.
 static enum status read_prompt(struct run *r, const struct options *o, struct err *err) {
-    if (!o->prompt && !o->file && isatty(STDIN_FILENO))
+    if (!has_prompt(o))
         return err_set(err, ERR_USAGE,
                        "nothing to continue: give -p TEXT, -f FILE, or a text on standard input");
-    if (o->prompt) {
-        r->n_bytes = strlen(o->prompt);
+    r->prompt = o->prompt;
+    r->n_bytes = o->prompt ? strlen(o->prompt) : 0;
+    if (o->prompt)
         return OK;
-    }
-    return read_text(o->file ? o->file : "-", &r->text, &r->n_bytes, err);
-}
-
-static enum status encode_prompt(struct run *r, struct err *err) {
-    const char *text = r->text ? r->text : r->engine.options->prompt;
-    uint32_t ctx = sluice_fitted(r->engine.sluice)->ctx;
-    enum status status = encode_raw(&r->engine, text, r->n_bytes, &r->prompt, &r->n_prompt, err);
-    if (status == OK && r->n_prompt > ctx)
-        status = err_set(err, ERR_MEMORY,
-                         "the prompt has %u tokens, the context holds %u: a larger --ctx is needed",
-                         r->n_prompt, ctx);
+    enum status status = read_text(o->file ? o->file : "-", &r->text, &r->n_bytes, err);
+    r->prompt = r->text;
     return status;
 }
 
-static enum status run(struct run *r, const struct options *o, struct err *err) {
-    r->sampling = (struct sampling){ .temperature = (float)o->temperature,
-                                     .top_k = o->top_k,
-                                     .top_p = (float)o->top_p,
-                                     .min_p = (float)o->min_p };
-    enum status status = sampling_check(&r->sampling, err);
+static enum status read_messages(struct run *r, const struct options *o, struct err *err) {
+    const char *name = strcmp(o->messages, "-") == 0 ? "standard input" : o->messages;
+    struct chat *chat;
+    enum status status = read_text(o->messages, &r->text, &r->n_bytes, err);
     if (status == OK)
-        status = read_prompt(r, o, err);
+        status = chat_parse(&chat, r->text, r->n_bytes, name, err);
+    if (status != OK)
+        return status;
+    conversation_open(&r->conversation, chat);
+    return conversation_check(&r->conversation, name, err);
+}
+
+static enum status read_message(struct run *r, const struct options *o, struct err *err) {
+    struct chat *chat;
+    enum status status = chat_open(&chat, err);
+    if (status != OK)
+        return status;
+    conversation_open(&r->conversation, chat);
+    if (!has_prompt(o)) // a chat: it comes later
+        return OK;
+    status = read_prompt(r, o, err);
+    return status == OK ? conversation_say(&r->conversation, r->prompt, r->n_bytes, err) : status;
+}
+
+static enum status read_tools(struct run *r, const struct options *o, struct err *err) {
+    const char *name = strcmp(o->tools, "-") == 0 ? "standard input" : o->tools;
+    char *json;
+    size_t n;
+    enum status status = read_text(o->tools, &json, &n, err);
+    if (status == OK)
+        status = chat_set_tools(r->conversation.chat, json, n, name, err);
+    free(json);
+    return status;
+}
+
+static enum status read_conversation(struct run *r, const struct options *o, struct err *err) {
+    enum status status = o->messages ? read_messages(r, o, err) : read_message(r, o, err);
+    r->conversation.mode = o->mode;
+    r->conversation.effort = o->effort;
+    if (status == OK && o->system)
+        status = conversation_set_system(&r->conversation, text_of(o->system), err);
+    return status == OK && o->tools ? read_tools(r, o, err) : status;
+}
+
+// --- one answer ----------------------------------------------------------------------------------
+
+static enum status answer(struct run *r, const struct text_sink *sink, struct err *err) {
+    uint32_t ctx = sluice_fitted(r->engine.sluice)->ctx;
+    if (r->ids.n > ctx)
+        return err_set(err, ERR_MEMORY,
+                       "the prompt has %zu tokens, the context holds %u: a larger --ctx is needed",
+                       r->ids.n, ctx);
+    r->began = true;
+    return generate(&r->generator, &r->ids, sink, &r->generated, err);
+}
+
+static enum status take_raw(void *context, const char *text, size_t n_bytes, struct err *err) {
+    (void)context;
+    return write_out(text, n_bytes, err);
+}
+
+static enum status continue_text(struct run *r, struct err *err) {
+    struct text_sink sink = { take_raw, NULL };
+    int32_t *tokens;
+    uint32_t n;
+    enum status status = encode_raw(&r->engine, r->prompt, r->n_bytes, &tokens, &n, err);
+    if (status != OK)
+        return status;
+    r->ids = (struct token_ids){ (uint32_t *)tokens, n, n };
+    status = answer(r, &sink, err);
+    if (r->generated.n_generated && (status == OK || status == CANCELLED))
+        fputc('\n', stdout);
+    return status;
+}
+
+static enum status print_message(const struct chat_message *message, struct err *err) {
+    struct text_buffer json = { 0 };
+    enum status status = answer_to_json(message, &json, err);
+    text_buffer_string(&json, "\n");
+    if (status == OK)
+        status = text_buffer_status(&json, err);
+    if (status == OK)
+        status = write_out(json.bytes, json.n_bytes, err);
+    text_buffer_free(&json);
+    return status;
+}
+
+static enum status answer_message_once(struct run *r, const struct options *o, struct err *err) {
+    struct answer_view view = { .parser = NULL };
+    struct text_sink sink = { answer_view_take, &view };
+    struct chat_message message;
+    struct err end = { .status = OK };
+    enum status status = conversation_prompt(&r->conversation, r->engine.tokenizer, &r->ids, err);
+    if (status == OK)
+        status = check_tokens(&r->engine, &r->ids, err);
+    if (status == OK)
+        status = answer_view_open(&view, conversation_answer_mode(&r->conversation),
+                                  &r->engine.terminal, o->json, err);
+    if (status == OK)
+        status = answer(r, &sink, err);
+    // What an interrupted answer has said, it has said.
+    if ((status == OK || status == CANCELLED) &&
+        (answer_view_finish(&view, &message, &end) != OK ||
+         (o->json && print_message(&message, &end) != OK))) {
+        *err = end;
+        status = end.status;
+    }
+    answer_view_close(&view);
+    return status;
+}
+
+// --- the command ---------------------------------------------------------------------------------
+
+static enum status run(struct run *r, const struct options *o, struct err *err) {
+    bool chat = !o->raw && !has_prompt(o);
+    if (chat && o->json)
+        return err_set(err, ERR_USAGE, "--json prints one answer as a message: ask with -p or -f");
+    if (chat && !isatty(STDERR_FILENO) && !isatty(STDOUT_FILENO))
+        return err_set(err, ERR_USAGE, "a chat needs a terminal to be shown on; or ask with -p");
+    enum status status = o->raw ? read_prompt(r, o, err) : read_conversation(r, o, err);
     if (status == OK)
         status = engine_open(&r->engine, o, true, false, err);
     if (status == OK)
-        status = sampler_open(&r->sampler, sluice_config(r->engine.sluice)->vocab, err);
-    if (status == OK)
-        status = token_decoder_open(&r->decoder, r->engine.tokenizer, false, err);
-    if (status == OK)
-        status =
-            stop_open(&r->stop, o->stop.items, o->stop.n, token_decoder_longest(&r->decoder), err);
-    if (status == OK)
-        status = encode_prompt(r, err);
-    if (status == OK)
-        status = sluice_sequence(r->engine.sluice, &r->sequence, err);
+        status = generator_open(&r->generator, &r->engine, err);
     if (status != OK)
         return status;
-    progress_start(&r->engine.progress, "prefill", PROGRESS_TOKENS, r->n_prompt,
-                   &r->engine.terminal, clock_system(), stderr);
-    status = feed(r, r->prompt, r->n_prompt, true, err);
-    progress_clear(&r->engine.progress);
-    return status == OK ? generate(r, err) : status;
+    if (chat) {
+        r->began = true;
+        return chat_run(&r->generator, &r->conversation, err);
+    }
+    return o->raw ? continue_text(r, err) : answer_message_once(r, o, err);
+}
+
+static void print_end(struct run *r, const struct options *o, struct err *err) {
+    fflush(stdout);
+    if (o->raw || has_prompt(o))
+        fprintf(stderr, "\n%zu tokens of prompt, %u generated; ended by: %s\n", r->ids.n,
+                r->generated.n_generated, r->generated.end);
+    engine_account(&r->engine, err);
 }
 
 int cmd_run(const struct options *o) {
-    struct run r = { .end = "interrupted" };
+    struct run r = { .began = false };
     struct err err = { .status = OK };
-    r.err = &err;
     run(&r, o, &err);
-    if (r.sequence) {
-        bool failed = err.status != OK && err.status != CANCELLED;
-        if (failed)
-            r.end = "an error";
-        if (r.n_generated && !failed)
-            fputc('\n', stdout);
-        fflush(stdout);
-        fprintf(stderr, "\n%u tokens of prompt, %u generated; ended by: %s\n", r.n_prompt,
-                r.n_generated, r.end);
-        engine_account(&r.engine, &err);
-    }
-    sequence_close(r.sequence);
-    stop_close(&r.stop);
-    token_decoder_close(&r.decoder);
-    sampler_close(&r.sampler);
-    free(r.prompt);
+    if (r.began)
+        print_end(&r, o, &err);
+    generated_free(&r.generated);
+    generator_close(&r.generator);
+    token_ids_free(&r.ids);
+    conversation_close(&r.conversation);
     free(r.text);
     engine_close(&r.engine);
     return command_error(o, &err);

@@ -17,6 +17,7 @@ build=(
     "libpcre2-dev     pcre2.h"
     "libjansson-dev   jansson.h"
     "libxxhash-dev    xxhash.h"
+    "libedit-dev      histedit.h"
 )
 test=(
     "g++              c++"

@@ -59,8 +59,9 @@ _Noreturn static void become(const struct program *p, const struct program_optio
         !(terminal >= 0
               ? take_terminal(terminal)
               : redirect(STDERR_FILENO, in_dir(p->dir, "err"), O_WRONLY | O_CREAT | O_TRUNC)) ||
-        !(in >= 0 ? dup2(in, STDIN_FILENO) == STDIN_FILENO
-                  : redirect(STDIN_FILENO, "/dev/null", O_RDONLY)))
+        !(in >= 0       ? dup2(in, STDIN_FILENO) == STDIN_FILENO
+          : o->keyboard ? dup2(terminal, STDIN_FILENO) == STDIN_FILENO
+                        : redirect(STDIN_FILENO, "/dev/null", O_RDONLY)))
         _exit(PROGRAM_NOT_STARTED);
     if (o->confine && !o->confine(o->context))
         _exit(PROGRAM_CONFINED_NOT);
@@ -78,7 +79,8 @@ void program_start(struct program *p, const char *dir, const struct program_opti
     if (o->in || o->hold_in)
         assert_int_equal(pipe2(in, O_CLOEXEC), 0);
     if (o->terminal) {
-        struct winsize size = { .ws_row = 25, .ws_col = 100 };
+        struct winsize size = { .ws_row = 25,
+                                .ws_col = (unsigned short)(o->columns ? o->columns : 100) };
         assert_int_equal(openpty(&p->terminal, &slave, NULL, NULL, &size), 0);
         fcntl(p->terminal, F_SETFD, FD_CLOEXEC);
         fcntl(slave, F_SETFD, FD_CLOEXEC);

@@ -21,7 +21,9 @@ struct program_options {
     const char *binary; /* NULL: program_binary() */
     const char *in;     /* what standard input says; NULL: nothing */
     bool hold_in;       /* then standard input stays open, and says no more */
-    bool terminal;      /* standard error is a terminal of 100 columns, the child's own */
+    bool terminal;      /* standard error is a terminal, the child's own */
+    bool keyboard;      /* and standard input is that terminal too */
+    unsigned columns;   /* of it; 0: 100 */
     /* In the child, before it becomes the program; false: PROGRAM_CONFINED_NOT. */
     bool (*confine)(void *context);
     void *context;

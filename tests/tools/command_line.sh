@@ -18,14 +18,14 @@ nothing='^$'
 
 expect version_is_printed 0 '^sluice [0-9]+\.[0-9]+\.[0-9]+$' "$nothing" --version
 expect without_arguments_it_tells_how_to_use_it 2 "$nothing" '^usage: sluice COMMAND'
-expect help_lists_the_commands 0 '  run .*  eval .*  inspect .*  mkmodel ' "$nothing" --help
-for command in run eval inspect mkmodel; do
+expect help_lists_the_commands 0 '  run .*  eval .*  inspect .*  tokenize .*  mkmodel ' "$nothing" --help
+for command in run eval inspect tokenize mkmodel; do
     expect "${command}_has_help" 0 "^usage: sluice $command " "$nothing" $command --help
     expect "help_${command}_is_the_same" 0 "^usage: sluice $command " "$nothing" help $command
     expect "${command}_refuses_an_unknown_option" 2 "$nothing" \
         "^sluice $command: unknown option --nonsense" $command --nonsense
 done
-widest=$(for command in run eval inspect mkmodel; do "$SLUICE" help $command; done | wc -L)
+widest=$(for command in run eval inspect tokenize mkmodel; do "$SLUICE" help $command; done | wc -L)
 check help_fits_eighty_columns test "$widest" -le 80
 expect help_tells_the_exit_codes 0 '0 .*1 .*2 .*3 .*130 ' "$nothing" help exit-codes
 expect unknown_command_suggests_the_nearest 2 "$nothing" "did you mean 'inspect'\?" inspct

@@ -36,6 +36,20 @@ static void first_termination(void) {
     _exit(interrupt_requested(NULL) ? 42 : 2);
 }
 
+// As a chat does between answers.
+static void forgiven_interrupts(void) {
+    for (int i = 0; i < 3; i++) {
+        raise(SIGINT);
+        if (!interrupt_requested(NULL))
+            _exit(1);
+        if (!interrupt_forgive() || interrupt_requested(NULL))
+            _exit(2);
+    }
+    raise(SIGTERM);
+    raise(SIGINT);
+    _exit(!interrupt_forgive() && interrupt_requested(NULL) ? 42 : 3);
+}
+
 static void two_interrupts(void) {
     raise(SIGINT);
     raise(SIGINT);
@@ -60,6 +74,13 @@ static void the_first_ctrl_c_asks_for_an_orderly_end(void **state) {
     assert_int_equal(WEXITSTATUS(how), 42);
 }
 
+static void a_forgiven_ctrl_c_is_forgotten_and_termination_is_not(void **state) {
+    (void)state;
+    int how = ended(forgiven_interrupts);
+    assert_true(WIFEXITED(how));
+    assert_int_equal(WEXITSTATUS(how), 42);
+}
+
 static void the_second_ctrl_c_ends_the_process(void **state) {
     (void)state;
     int how = ended(two_interrupts);
@@ -77,6 +98,7 @@ static void a_closed_pipe_ends_the_process_even_if_the_parent_ignored_it(void **
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_first_ctrl_c_asks_for_an_orderly_end),
+        cmocka_unit_test(a_forgiven_ctrl_c_is_forgotten_and_termination_is_not),
         cmocka_unit_test(the_second_ctrl_c_ends_the_process),
         cmocka_unit_test(a_closed_pipe_ends_the_process_even_if_the_parent_ignored_it),
     };

@@ -30,7 +30,12 @@ static const struct command mkmodel = { .name = "mkmodel",
                                         .least_operands = 1,
                                         .most_operands = 1,
                                         .about = "Make a checkpoint." };
-static const struct command *const all[] = { &run, &eval, &inspect, &mkmodel };
+static const struct command tokenize = { .name = "tokenize",
+                                         .bit = COMMAND_TOKENIZE,
+                                         .operands = "[FILE]",
+                                         .most_operands = 1,
+                                         .about = "Text to ids." };
+static const struct command *const all[] = { &run, &eval, &inspect, &mkmodel, &tokenize };
 
 static struct options o;
 static struct err err;
@@ -465,6 +470,38 @@ static void no_color_and_dumb_terminals_are_plain(void **state) {
     }
 }
 
+static void a_chat_has_no_raw_text(void **state) {
+    (void)state;
+    assert_int_equal(PARSE(run, "-m", "x", "--system", "s", "--mode", "thinking", "--effort", "max",
+                           "--tools", "t", "--json"),
+                     OK);
+    assert_string_equal(o.system, "s");
+    assert_int_equal(o.mode, CHAT_MODE_THINKING);
+    assert_int_equal(o.effort, CHAT_EFFORT_MAX);
+    assert_true(o.json);
+    static const char *const of_chats[] = { "system", "mode", "tools", "messages" };
+    for (size_t i = 0; i < sizeof of_chats / sizeof of_chats[0]; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "--%s", of_chats[i]);
+        refused(PARSE(run, "-m", "x", "--raw", name, "chat"), "exclude each other");
+    }
+    refused(PARSE(run, "-m", "x", "--effort", "max"), "--mode thinking");
+    refused(PARSE(run, "-m", "x", "--messages", "f", "-p", "x"), "exclude each other");
+}
+
+static void tokenize_needs_a_tokenizer_for_ids_only(void **state) {
+    (void)state;
+    assert_int_equal(PARSE(tokenize, "-m", "x", "f"), OK);
+    assert_int_equal(o.mode, CHAT_MODE_CHAT);
+    assert_int_equal(PARSE(tokenize, "--chat", "--text"), OK);
+    assert_int_equal(PARSE(tokenize, "--parse", "--mode", "thinking"), OK);
+    refused(PARSE(tokenize, "f"), "no tokenizer");
+    refused(PARSE(tokenize, "--chat"), "no tokenizer");
+    refused(PARSE(tokenize, "-m", "x", "--text"), "--text needs --chat");
+    refused(PARSE(tokenize, "-m", "x", "--mode", "chat"), "--mode needs");
+    refused(PARSE(tokenize, "-m", "x", "--decode", "--no-added"), "exclude each other");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_default_is_in_force_when_nothing_is_given),
@@ -489,6 +526,8 @@ int main(void) {
         cmocka_unit_test(the_hub_cache_is_found_as_its_own_library_does),
         cmocka_unit_test(a_cache_path_that_is_too_long_is_none),
         cmocka_unit_test(no_color_and_dumb_terminals_are_plain),
+        cmocka_unit_test(a_chat_has_no_raw_text),
+        cmocka_unit_test(tokenize_needs_a_tokenizer_for_ids_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
