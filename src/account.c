@@ -195,6 +195,8 @@ size_t account_text(const struct account_report *r, char *out, size_t out_bytes)
             phase_name((enum phase)p), r->account.tokens[p], seconds(ns),
             ratio(r->account.tokens[p], seconds(ns)), r->account.steps[p]);
     }
+    if (r->account.kept)
+        put(&t, "kept     %8" PRIu64 " tokens of prompts, not computed again\n", r->account.kept);
     put_times(&t, r);
     uint64_t bytes = bytes_read(r);
     uint64_t tokens = r->account.tokens[PHASE_PREFILL] + r->account.tokens[PHASE_DECODE];
@@ -253,8 +255,9 @@ char *account_json(const struct account_report *r) {
     json_t *process = json_pack("{s:I, s:I, s:I}", "peak_bytes", (json_int_t)r->peak_bytes,
                                 "ram_bytes", (json_int_t)r->ram_bytes, "storage_read_bytes",
                                 (json_int_t)r->storage_read_bytes);
-    json_t *root = json_pack("{s:f, s:o, s:o, s:o, s:o}", "seconds", seconds(r->total_ns), "phases",
-                             phases, "experts", experts, "disk", disk, "process", process);
+    json_t *root = json_pack("{s:f, s:I, s:o, s:o, s:o, s:o}", "seconds", seconds(r->total_ns),
+                             "kept_tokens", (json_int_t)r->account.kept, "phases", phases,
+                             "experts", experts, "disk", disk, "process", process);
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     json_decref(root);
     return text;

@@ -39,6 +39,7 @@ struct account {
     uint64_t time_ns[PHASES][ACTIVITIES];
     uint64_t tokens[PHASES]; /* rows that went through the layers */
     uint64_t steps[PHASES];
+    uint64_t kept; /* tokens of prompts that a session held already: nothing was computed */
 };
 
 void account_start(struct account *a, const struct clock *clock);

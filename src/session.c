@@ -9,7 +9,7 @@
 
 enum status session_open(struct session *s, struct sluice *engine, struct step *step,
                          struct err *err) {
-    *s = (struct session){ .step = step };
+    *s = (struct session){ .engine = engine, .step = step };
     if (sluice_sequence(engine, &s->sequence, err) != OK ||
         sluice_sequence(engine, &s->snapshot, err) != OK)
         return err->status;
@@ -139,6 +139,7 @@ enum status session_prefill(struct session *s, const int32_t *prompt, uint32_t n
                        n_prompt, s->max_tokens);
     go_back(s, shared_tokens(s, prompt, n_prompt));
     out->n_kept = s->n_tokens;
+    sluice_account(s->engine)->kept += out->n_kept;
     enum status status = take_in(s, prompt + s->n_tokens, n_prompt - s->n_tokens, feed, err);
     out->n_fed = s->n_tokens - out->n_kept;
     if (status == OK)

@@ -28,6 +28,7 @@ extern "C" {
 #endif
 
 struct session {
+    struct sluice *engine;
     struct step *step;
     struct sequence *sequence;
     struct sequence *snapshot;

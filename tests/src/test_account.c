@@ -82,12 +82,15 @@ static void the_text_says_what_to_do(void **state) {
     size_t n = account_text(&r, text, sizeof text);
     assert_int_equal(n, strlen(text));
     assert_non_null(strstr(text, "100.0 %"));
+    assert_null(strstr(text, "kept"));
     assert_non_null(strstr(text, "waited 86 % of the time for the disk, which gave 1.00 GB/s"));
     assert_non_null(strstr(text, "more --ram (10 slots hold 10 % of the experts)"));
     assert_int_equal(account_text(&r, small, sizeof small), n); // cut, and says how long it is
     assert_int_equal(strlen(small), sizeof small - 1);
     r.account.time_ns[PHASE_PREFILL][ACTIVITY_WAIT] = 0;
+    r.account.kept = 321;
     account_text(&r, text, sizeof text);
+    assert_non_null(strstr(text, "kept          321 tokens of prompts"));
     assert_non_null(strstr(text, "the disk is not what limits this run"));
 }
 
@@ -99,6 +102,7 @@ static void the_json_holds_the_same_numbers(void **state) {
     fill(&a, &clock);
     account_report(&a, NULL, NULL, &r);
     r.slots.misses = 150;
+    r.account.kept = 321;
     char *text = account_json(&r);
     assert_non_null(text);
     json_t *root = json_loads(text, 0, NULL), *phases = json_object_get(root, "phases");
@@ -111,6 +115,7 @@ static void the_json_holds_the_same_numbers(void **state) {
         json_real_value(value);
     seconds = json_real_value(json_object_get(root, "seconds"));
     assert_true(sum > seconds - 1e-9 && sum < seconds + 1e-9);
+    assert_int_equal(json_integer_value(json_object_get(root, "kept_tokens")), 321);
     json_t *experts = json_object_get(root, "experts");
     assert_int_equal(json_integer_value(json_object_get(experts, "misses")), 150);
     phase = json_object_get(phases, "decode");

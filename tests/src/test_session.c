@@ -87,7 +87,7 @@ static void prefill(struct world *w, const int32_t *prompt, uint32_t n, uint32_t
     struct session_prefill p;
     struct err err = { .status = OK };
     struct session_feed feed = feed_of(w);
-    uint64_t fed = w->session.n_fed;
+    uint64_t fed = w->session.n_fed, kept = sluice_account(w->session.engine)->kept;
     uint32_t n_logits = w->n_logits;
     if (session_prefill(&w->session, prompt, n, &feed, &p, &err) != OK)
         fail_msg("%s", err.text);
@@ -95,6 +95,7 @@ static void prefill(struct world *w, const int32_t *prompt, uint32_t n, uint32_t
     assert_int_equal(p.n_prompt, n);
     assert_int_equal(p.n_fed, wanted_fed);
     assert_int_equal(p.n_kept, n - wanted_fed);
+    assert_int_equal(sluice_account(w->session.engine)->kept - kept, p.n_kept);
     assert_int_equal(w->session.n_fed - fed, wanted_fed);
     assert_int_equal(w->n_logits - n_logits, 1);
     assert_as_fresh(w, prompt, n);
