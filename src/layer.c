@@ -324,6 +324,8 @@ static enum status ask_for_experts(struct step *s, const struct layer_weights *w
     uint32_t n_choices = s->n_rows * c->n_chosen;
     if (ops_download(ops, s->experts, s->b.experts, n_choices * sizeof *s->experts, err) != OK)
         return err->status;
+    if (s->options.routed)
+        s->options.routed(s->options.context, s->layer, s->experts);
     uint32_t n_wanted = sort_choices(s);
     if (slots_demand(s->engine->slots, s->wanted, n_wanted, is_narrow(s) ? ANY_ORDER : IN_ORDER,
                      s->handed, &s->demand, err) != OK)

@@ -11,6 +11,17 @@ static void pass_logits(void *context, uint32_t row, bool draft, const float *lo
     c->feed->logits(c->feed->context, c->first + row, draft, logits);
 }
 
+static void pass_experts(void *context, uint32_t layer, const int32_t *experts) {
+    const struct chunk *c = context;
+    routing_writer_experts(c->feed->routing, layer, experts);
+}
+
+static void begin_record(const struct feed *feed, const struct span *span) {
+    routing_writer_begin(feed->routing, span->n_tokens, feed->draft);
+    routing_writer_rows(feed->routing, 0, span->n_tokens, feed->sequence_number,
+                        sequence_length(span->sequence), span->tokens);
+}
+
 // Asked at every layer: a step of a large model takes minutes, and its layers are its progress.
 static bool between_layers(void *context) {
     const struct chunk *c = context;
@@ -38,16 +49,21 @@ enum status schedule_feed(struct step *step, const struct feed *feed, struct err
         };
         struct step_options options = { .draft = feed->draft,
                                         .logits = feed->logits ? pass_logits : NULL,
+                                        .routed = feed->routing ? pass_experts : NULL,
                                         .context = &chunk };
         enum status status = step_begin(step, &span, 1, &options, err);
         if (status != OK)
             return status;
+        if (feed->routing)
+            begin_record(feed, &span);
         status = step_run(step, between_layers, &chunk, err);
         if (status != OK) {
             step_abandon(step);
             return status;
         }
         step_commit(step);
+        if (feed->routing)
+            routing_writer_commit(feed->routing);
         at += rows;
         if (feed->progress)
             feed->progress(feed->context, at, n);

@@ -5,6 +5,7 @@
 #ifndef SLUICE_SRC_SCHEDULE_H
 #define SLUICE_SRC_SCHEDULE_H
 
+#include "src/routing_trace.h"
 #include "src/sluice.h"
 
 #ifdef __cplusplus
@@ -25,6 +26,8 @@ struct feed {
     void (*progress)(void *context, uint32_t done, uint32_t total);
     bool (*cancel)(void *context); /* NULL: never */
     void *context;
+    struct routing_writer *routing; /* append the choices of each step to it; NULL: no */
+    uint32_t sequence_number;       /* what the sequence is called there */
 };
 
 /* Take all tokens in. On an error, or CANCELLED, the sequence holds those of the steps that were

@@ -118,7 +118,8 @@ static enum status take_in(struct session *s, const int32_t *tokens, uint32_t n,
                          .logits = pass_logits,
                          .progress = pass_progress,
                          .cancel = pass_cancel,
-                         .context = &passage };
+                         .context = &passage,
+                         .routing = how->routing };
     enum status status = schedule_feed(s->step, &feed, err);
     uint32_t taken = sequence_length(s->sequence) - s->n_tokens;
     memcpy(s->tokens + s->n_tokens, tokens, taken * sizeof *tokens);
@@ -138,6 +139,9 @@ enum status session_prefill(struct session *s, const int32_t *prompt, uint32_t n
                        "the prompt has %u tokens, the context holds %u: a larger --ctx is needed",
                        n_prompt, s->max_tokens);
     go_back(s, shared_tokens(s, prompt, n_prompt));
+    // A prompt that is given up may leave no way back: then the next one begins here.
+    if (s->n_tokens > s->snapshot_length)
+        take_snapshot(s);
     out->n_kept = s->n_tokens;
     sluice_account(s->engine)->kept += out->n_kept;
     enum status status = take_in(s, prompt + s->n_tokens, n_prompt - s->n_tokens, feed, err);

@@ -1,6 +1,7 @@
 /* src/session.h - one conversation's state in the engine: what it holds, and a way back.
  *
- * A session holds a sequence, the tokens that are in it, and a snapshot taken before the answer.
+ * A session holds a sequence, the tokens that are in it, and a snapshot taken before the answer (and,
+ * while a prompt is taken in, before that).
  * session_prefill makes it hold a prompt, whatever it held before, and takes in only what it must:
  *
  *   what it holds is the prompt's beginning          go on from there
@@ -21,6 +22,7 @@
 #ifndef SLUICE_SRC_SESSION_H
 #define SLUICE_SRC_SESSION_H
 
+#include "src/routing_trace.h"
 #include "src/sluice.h"
 
 #ifdef __cplusplus
@@ -48,6 +50,8 @@ struct session_feed {
     void (*progress)(void *context, uint32_t done, uint32_t total);
     bool (*cancel)(void *context); /* NULL: never */
     void *context;
+    struct routing_writer *routing; /* append the choices of each step to it, the session being
+                                       sequence 0; NULL: no */
 };
 
 struct session_prefill {

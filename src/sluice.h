@@ -141,6 +141,9 @@ struct step_options {
     /* Logits [vocab] of a row that wanted them, rows ascending; after those of the trunk those of
      * the draft block. `row` is the row in the step. */
     void (*logits)(void *context, uint32_t row, bool draft, const float *logits);
+    /* What the gate of a layer (the trunk's, then the draft block's) chose for the step's rows,
+     * [rows][K], ascending in each row; again if the layer is retried. NULL: not wanted. */
+    void (*routed)(void *context, uint32_t layer, const int32_t *experts);
     void *context;
     const struct tap *tap; /* NULL: none */
 };

@@ -8,6 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
+// More than any context holds; so an endless file ends.
+#define TEXT_MAX (256u << 20)
+
 // --- open ----------------------------------------------------------------------------------------
 
 static bool show_progress(void *context, const char *what, uint64_t done, uint64_t total) {
@@ -52,6 +55,15 @@ static void occupy_standard_descriptors(void) {
         close(fd);
 }
 
+static enum status start_recording(struct engine *e, struct err *err) {
+    const struct config *c = sluice_config(e->sluice);
+    struct account_report now;
+    struct routing_header header;
+    sluice_report(e->sluice, &now);
+    routing_header_init(&header, c, c->n_layers + sluice_has_draft(e->sluice), now.expert_bytes);
+    return routing_writer_start(e->routing, &header, step_max_rows(e->step), err);
+}
+
 enum status engine_open(struct engine *e, const struct options *o, bool with_tokenizer,
                         bool with_draft, struct err *err) {
     e->options = o;
@@ -60,6 +72,8 @@ enum status engine_open(struct engine *e, const struct options *o, bool with_tok
     // Now, not after hours of work that it was to be the account of.
     if (o->stats && !(e->stats = fopen(o->stats, "we")))
         return err_set(err, ERR_IO, "%s: cannot be made: %s", o->stats, strerror(errno));
+    if (o->record_routing && routing_writer_open(&e->routing, o->record_routing, err) != OK)
+        return err->status;
     if (model_dirs_open(&e->dirs, o, &o->models, err) != OK)
         return err->status;
     if (with_tokenizer && find_tokenizer(&e->dirs, &e->tokenizer, err) != OK)
@@ -83,7 +97,8 @@ enum status engine_open(struct engine *e, const struct options *o, bool with_tok
     if (status != OK)
         return status;
     print_notes(sluice_notes(e->sluice));
-    return step_open(&e->step, e->sluice, err);
+    status = step_open(&e->step, e->sluice, err);
+    return status == OK && e->routing ? start_recording(e, err) : status;
 }
 
 void engine_close(struct engine *e) {
@@ -91,6 +106,7 @@ void engine_close(struct engine *e) {
     sluice_close(e->sluice);
     tokenizer_close(e->tokenizer);
     model_dirs_close(&e->dirs);
+    routing_writer_close(e->routing);
     if (e->stats)
         fclose(e->stats);
 }
@@ -109,6 +125,15 @@ enum status read_text(const char *path, char **text, size_t *n_bytes, struct err
     enum status status = OK;
     size_t capacity = 0;
     while (status == OK) {
+        if (interrupt_requested(NULL)) { // a file may have no end
+            status = err_set(err, CANCELLED, "%s: interrupted", name);
+            break;
+        }
+        if (capacity >= TEXT_MAX) {
+            status = err_set(err, ERR_INPUT, "%s: over %u MiB: nothing that could be a prompt",
+                             name, TEXT_MAX >> 20);
+            break;
+        }
         if (*n_bytes == capacity) {
             capacity = capacity ? capacity * 2 : 64 << 10;
             char *larger = realloc(*text, capacity + 1);
@@ -214,4 +239,15 @@ enum status engine_account(struct engine *e, struct err *err) {
             err_set(err, ERR_IO, "%s: cannot be written: %s", e->options->stats, strerror(errno));
     free(json);
     return status;
+}
+
+enum status engine_recorded(struct engine *e, struct err *err) {
+    struct err why = { .status = OK };
+    if (!e->routing || !e->step || routing_writer_finish(e->routing, &why) == OK)
+        return OK;
+    if (err->status == OK)
+        *err = why;
+    else
+        fprintf(stderr, "note: %s\n", why.text);
+    return why.status;
 }

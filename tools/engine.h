@@ -3,6 +3,7 @@
 #ifndef SLUICE_TOOLS_ENGINE_H
 #define SLUICE_TOOLS_ENGINE_H
 
+#include "src/routing_trace.h"
 #include "src/sluice.h"
 #include "src/tokenizer.h"
 #include "tools/models.h"
@@ -24,6 +25,7 @@ struct engine {
     struct progress progress;
     struct tokenizer *tokenizer; /* NULL if it was not asked for */
     FILE *stats;                 /* where the account goes as JSON; NULL if nowhere, or it went */
+    struct routing_writer *routing; /* where the choice of experts goes; NULL: nowhere */
     struct sluice *sluice;
     struct step *step;
 };
@@ -34,8 +36,8 @@ enum status engine_open(struct engine *e, const struct options *o, bool with_tok
                         bool with_draft, struct err *err);
 void engine_close(struct engine *e);
 
-/* The whole of a file, or of standard input ("-"); freed by the caller. ERR_MISSING, ERR_IO;
- * CANCELLED if Ctrl-C came instead. Commands read what they are given before they load a model. */
+/* The whole of a file, or of standard input ("-"); freed by the caller. ERR_MISSING, ERR_IO, ERR_INPUT
+ * (over 256 MiB); CANCELLED if Ctrl-C came instead. Commands read what they are given before they load a model. */
 enum status read_text(const char *path, char **text, size_t *n_bytes, struct err *err);
 
 /* The tokenizer.json that one of the directories has. ERR_MISSING, and as tokenizer_open. */
@@ -53,6 +55,10 @@ void engine_account_text(struct engine *e);
 
 /* The account at the end: settings and text to stderr, and JSON to o->stats if it was asked for. */
 enum status engine_account(struct engine *e, struct err *err);
+
+/* The recording, if there is one, is at its end. What ended it early is the error of a run that has
+ * no other, and a note else. */
+enum status engine_recorded(struct engine *e, struct err *err);
 
 #ifdef __cplusplus
 }

@@ -27,6 +27,7 @@ int cmd_eval(const struct options *o) {
             o->tokens ? eval_tokens(&e, text, n_bytes, &err) : eval_text(&e, text, n_bytes, &err);
     if (e.step && (status == OK || status == CANCELLED))
         engine_account(&e, &err);
+    engine_recorded(&e, &err);
     engine_close(&e);
     free(text);
     return command_error(o, &err);
@@ -123,6 +124,7 @@ static enum status feed_part(struct dump *d, struct sequence *sequence, const in
         .progress = dump_progress,
         .cancel = dump_cancelled,
         .context = d,
+        .routing = d->engine->routing,
     };
     enum status status = schedule_feed(d->engine->step, &feed, err);
     return status == OK ? err->status : status;
@@ -178,6 +180,7 @@ struct scoring {
     struct engine *engine;
     const int32_t *tokens; // of the window under way
     uint32_t vocab;
+    uint32_t window; // which one that is
     uint64_t scored, total;
     double sum;  // of -ln p
     bool broken; // logits that are no numbers
@@ -209,7 +212,9 @@ static enum status score_window(struct scoring *s, struct sequence *sequence, ui
                          .next_token = -1,
                          .logits = score,
                          .cancel = cancelled,
-                         .context = s };
+                         .context = s,
+                         .routing = s->engine->routing,
+                         .sequence_number = s->window };
     enum status status = sequence_rollback(sequence, 0, err);
     return status == OK ? schedule_feed(s->engine->step, &feed, err) : status;
 }
@@ -242,6 +247,7 @@ static enum status eval_text(struct engine *e, const char *text, size_t n_bytes,
         memcpy(window + 1, tokens + begin, length * sizeof *window);
         uint32_t done = (uint32_t)s.scored + 1 - begin; // of this window, by those before
         status = score_window(&s, sequence, length + 1, length - done, err);
+        s.window++;
     }
     progress_clear(&e->progress);
     if (status == OK && s.broken)

@@ -73,7 +73,8 @@ static struct session_feed feed_of(struct generator *g, bool prefill) {
                                   .logits = choose,
                                   .progress = prefill ? prefill_progress : NULL,
                                   .cancel = cancelled,
-                                  .context = g };
+                                  .context = g,
+                                  .routing = g->engine->routing };
 }
 
 // --- one answer ----------------------------------------------------------------------------------

@@ -58,8 +58,9 @@ struct options {
     bool exact;
 
     /* run, eval */
-    const char *file;  /* -f: the text, "-" is standard input; NULL */
-    const char *stats; /* the account as JSON; NULL */
+    const char *file;           /* -f: the text, "-" is standard input; NULL */
+    const char *stats;          /* the account as JSON; NULL */
+    const char *record_routing; /* a file; NULL */
 
     /* run, tokenize */
     enum chat_mode mode;

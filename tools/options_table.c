@@ -366,6 +366,16 @@ static const struct option_row table[] = {
         .field = FIELD(stats),
         .help = "write the account of the run as JSON: where its time and its bytes went",
     },
+    {
+        .group = OUTPUT,
+        .name = "record-routing",
+        .kind = OPTION_TEXT,
+        .commands = COMMANDS_MODEL,
+        .argument = "FILE",
+        .field = FIELD(record_routing),
+        .help = "write which experts each token chose in each layer, a compact binary file "
+                "(src/routing_trace.h) that tools/plot-routing.py shows",
+    },
 
     /* --- mkmodel ------------------------------------------------------------------------------- */
     {

@@ -42,6 +42,18 @@ static enum status read_prompt(struct run *r, const struct options *o, struct er
     return status;
 }
 
+// Two texts cannot both come from it.
+static enum status check_stdin(const struct options *o, struct err *err) {
+    const char *files[] = { o->file, o->messages, o->tools };
+    bool prompt = !o->prompt && !o->file && !o->messages && !isatty(STDIN_FILENO);
+    uint32_t n = prompt;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        n += files[i] && strcmp(files[i], "-") == 0;
+    return n < 2 ? OK
+                 : err_set(err, ERR_USAGE, "standard input can be one of them only%s",
+                           prompt ? ": the prompt is read from it, since there is no -p" : "");
+}
+
 static enum status read_messages(struct run *r, const struct options *o, struct err *err) {
     const char *name = strcmp(o->messages, "-") == 0 ? "standard input" : o->messages;
     struct chat *chat;
@@ -63,6 +75,11 @@ static enum status read_message(struct run *r, const struct options *o, struct e
     if (!has_prompt(o)) // a chat: it comes later
         return OK;
     status = read_prompt(r, o, err);
+    if (status == OK && r->n_bytes == 0)
+        status = err_set(err, ERR_USAGE, "%s: empty: nobody has asked anything",
+                         o->prompt                              ? "-p"
+                         : o->file && strcmp(o->file, "-") != 0 ? o->file
+                                                                : "standard input");
     return status == OK ? conversation_say(&r->conversation, r->prompt, r->n_bytes, err) : status;
 }
 
@@ -161,7 +178,9 @@ static enum status run(struct run *r, const struct options *o, struct err *err) 
         return err_set(err, ERR_USAGE, "--json prints one answer as a message: ask with -p or -f");
     if (chat && !isatty(STDERR_FILENO) && !isatty(STDOUT_FILENO))
         return err_set(err, ERR_USAGE, "a chat needs a terminal to be shown on; or ask with -p");
-    enum status status = o->raw ? read_prompt(r, o, err) : read_conversation(r, o, err);
+    enum status status = check_stdin(o, err);
+    if (status == OK)
+        status = o->raw ? read_prompt(r, o, err) : read_conversation(r, o, err);
     if (status == OK)
         status = engine_open(&r->engine, o, true, false, err);
     if (status == OK)
@@ -189,6 +208,7 @@ int cmd_run(const struct options *o) {
     run(&r, o, &err);
     if (r.began)
         print_end(&r, o, &err);
+    engine_recorded(&r.engine, &err);
     generated_free(&r.generated);
     generator_close(&r.generator);
     token_ids_free(&r.ids);

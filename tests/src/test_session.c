@@ -225,6 +225,23 @@ static void cancelled_second_prefill_keeps_its_way_back(void **state) {
     prefill(w, w->tokens, 120, 60);
 }
 
+static void cancelled_prompt_leaves_the_last_answer(void **state) {
+    struct world *w = *state;
+    struct session_prefill p;
+    struct err err = { .status = OK };
+    prefill(w, w->tokens, 60, 60);
+    answer(w, w->tokens + 60, 40);
+    w->chunk = 10;
+    w->cancel_after = 20;
+    struct session_feed feed = feed_of(w);
+    assert_int_equal(session_prefill(&w->session, w->tokens, 200, &feed, &p, &err), CANCELLED);
+    session_check(&w->session);
+    assert_true(p.n_fed >= 10);
+    w->cancel_after = UINT32_MAX;
+    other_token(&w->tokens[100]); // another message instead
+    prefill(w, w->tokens, 120, 20);
+}
+
 static void cancelled_token_is_not_in(void **state) {
     struct world *w = *state;
     struct err err = { .status = OK };
@@ -315,6 +332,7 @@ int main(void) {
         TEST(reset_forgets_everything),
         TEST(cancelled_prefill_goes_on_where_it_was),
         TEST(cancelled_second_prefill_keeps_its_way_back),
+        TEST(cancelled_prompt_leaves_the_last_answer),
         TEST(cancelled_token_is_not_in),
         TEST(prompt_larger_than_the_context_changes_nothing),
         TEST(prompt_without_tokens_is_refused),

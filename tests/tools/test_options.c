@@ -89,6 +89,7 @@ static void every_default_is_in_force_when_nothing_is_given(void **state) {
     assert_int_equal(o.ctx, 0);
     assert_false(o.exact);
     assert_null(o.prompt);
+    assert_null(o.record_routing);
     assert_true(o.temperature == 1.0);
     assert_true(o.top_p == 1.0);
     assert_true(o.min_p == 0.0);
@@ -110,7 +111,7 @@ static void each_kind_of_option_fills_its_field(void **state) {
                            "--exact", "-p", "Hello", "--raw", "--temperature", "0.7", "--top-k",
                            "40", "--top-p", "0.95", "--min-p", ".05", "--seed",
                            "18446744073709551615", "--max-tokens", "12", "--stop", "\n\n", "--stop",
-                           "END", "--stats", "s.json"),
+                           "END", "--stats", "s.json", "--record-routing", "r"),
                      OK);
     assert_int_equal(o.models.n, 2);
     assert_string_equal(o.models.items[1], "b");
@@ -132,6 +133,7 @@ static void each_kind_of_option_fills_its_field(void **state) {
     assert_int_equal(o.stop.n, 2);
     assert_string_equal(o.stop.items[0], "\n\n");
     assert_string_equal(o.stats, "s.json");
+    assert_string_equal(o.record_routing, "r");
     assert_int_equal(PARSE(mkmodel, "d", "--preset", "pro", "--layers", "2", "--first", "3",
                            "--drafts", "mtp", "--shards", "4", "--seed", "9"),
                      OK);
@@ -253,6 +255,9 @@ static void contradictions_are_refused(void **state) {
         PARSE(eval, "-m", "a", "--tokens", "x", "--logits", "y", "--mtp", "--decode-from", "0"),
         OK);
     assert_int_equal(o.decode_from, 0);
+    assert_int_equal(PARSE(eval, "-m", "a", "-f", "x", "--record-routing", "r"), OK);
+    assert_string_equal(o.record_routing, "r");
+    refused(PARSE(mkmodel, "d", "--record-routing", "r"), "no option of this command");
 }
 
 static void what_is_needed_is_asked_for(void **state) {
