@@ -1,6 +1,7 @@
 #include "io/status.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -22,9 +23,14 @@ enum status err_set(struct err *err, enum status status, const char *format, ...
             at--;
         memcpy(err->text + at, mark, sizeof mark);
     }
-    for (char *c = err->text; *c; c++)
-        if ((unsigned char)*c < 0x20 || *c == 0x7F)
+    // Nothing that a terminal would obey: C0, DEL, and C1 as UTF-8 spells it.
+    for (unsigned char *c = (unsigned char *)err->text; *c; c++) {
+        bool c1 = *c == 0xC2 && c[1] >= 0x80 && c[1] <= 0x9F;
+        if (c1)
+            *c++ = '?';
+        if (c1 || *c < 0x20 || *c == 0x7F)
             *c = '?';
+    }
     return status;
 }
 

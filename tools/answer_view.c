@@ -1,6 +1,5 @@
 #include "tools/answer_view.h"
 
-#include "src/utf8.h"
 #include "tools/generate.h"
 
 #include <stdio.h>
@@ -19,34 +18,10 @@ void answer_view_close(struct answer_view *v) {
     v->parser = NULL;
 }
 
-// --- harmless on a terminal ----------------------------------------------------------------------
-
-/* Append text without what a terminal would obey: C0, DEL, and C1 as UTF-8 spells it (C2 80 to C2 9F,
- * which pieces may cut in two). */
-static void append_harmless(struct answer_view *v, struct text text, struct text_buffer *out) {
-    for (size_t i = 0; i < text.n_bytes; i++) {
-        unsigned char c = (unsigned char)text.bytes[i];
-        bool after_c2 = v->held_c2;
-        v->held_c2 = false;
-        if (after_c2 && c >= 0x80 && c <= 0x9F) {
-            text_buffer_string(out, UTF8_REPLACEMENT);
-            continue;
-        }
-        if (after_c2)
-            text_buffer_append(out, "\xC2", 1);
-        if (c == 0xC2)
-            v->held_c2 = true;
-        else if ((c < ' ' && c != '\n' && c != '\t') || c == 0x7F)
-            text_buffer_string(out, UTF8_REPLACEMENT);
-        else
-            text_buffer_append(out, text.bytes + i, 1);
-    }
-}
-
 static enum status show(struct answer_view *v, bool on_stderr, struct text text, struct err *err) {
     struct text_buffer harmless = { 0 };
     if (on_stderr ? v->terminal->is_terminal : v->out_is_terminal) {
-        append_harmless(v, text, &harmless);
+        terminal_harmless(&v->held_c2, text, &harmless);
         text = text_buffer_view(&harmless);
     }
     enum status status = text_buffer_status(&harmless, err);

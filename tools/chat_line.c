@@ -20,6 +20,7 @@
 #define AHEAD_BYTES   4096
 #define PASTE_BEGINS  "\033[200~"
 #define PASTE_ENDS    "\033[201~"
+#define CTRL_C        '\003'
 
 struct bytes {
     char *data;
@@ -206,6 +207,11 @@ static bool read_bracketed(struct chat_line *l, struct bytes *out) {
     const size_t n_mark = sizeof PASTE_ENDS - 1;
     for (int byte; (byte = next_byte(l)) != EOF;) {
         char c = (char)byte;
+        // A terminal that never says where a paste ends must not take Ctrl-C away: one alone is a key.
+        if (c == CTRL_C && bytes_ahead(l) == 0 && read_ahead(l, PASTE_MS) == 0) {
+            l->dropped = true;
+            return true;
+        }
         if (!bytes_add(out, &c, 1))
             return false;
         if (out->n >= n_mark && memcmp(out->data + out->n - n_mark, PASTE_ENDS, n_mark) == 0) {
@@ -234,11 +240,13 @@ static unsigned char key_paste(EditLine *el, int key) {
         while (raw.n > 0 && (raw.data[raw.n - 1] == '\n' || raw.data[raw.n - 1] == '\r'))
             raw.n--;
     }
-    fits = fits && add_pasted(&text, raw.data, raw.n);
+    fits = fits && (l->dropped || add_pasted(&text, raw.data, raw.n));
     if (fits && text.n > 0)
         fits = el_insertstr(el, text.data) == 0;
     free(raw.data);
     free(text.data);
+    if (l->dropped)
+        return CC_EOF;
     return fits ? CC_REFRESH : CC_ERROR;
 }
 

@@ -48,5 +48,7 @@ void environment_read(struct environment *out, environment_get *get) {
         .plain = value(get, "NO_COLOR") || (term && strcmp(term, "dumb") == 0),
         .columns = columns(get),
     };
+    const char *home = value(get, "HOME");
+    set_path(out->home, sizeof out->home, home ? home : "", "");
     find_hub_cache(out->hub_cache, sizeof out->hub_cache, get);
 }

@@ -1,6 +1,7 @@
 /* tools/environment.h - the environment variables that sluice heeds, read once, here only.
  *
  *   HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME, HOME   where `-m org/name` is looked up
+ *   HOME                                          what "~/" means in the chat's /load and /save
  *   NO_COLOR, TERM                                whether text on a terminal may be dimmed
  *   COLUMNS                                       its width, where the terminal does not tell
  *
@@ -17,6 +18,7 @@ extern "C" {
 #endif
 
 struct environment {
+    char home[PATH_MAX];      /* "" where it is not set */
     char hub_cache[PATH_MAX]; /* "" where not even HOME is set, or the path is too long */
     bool plain;               /* no escape codes: NO_COLOR is set, or TERM is "dumb" */
     uint32_t columns;         /* 0: not told */

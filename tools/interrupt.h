@@ -2,10 +2,12 @@
  *
  * The first SIGINT or SIGTERM asks for an orderly end: a flag is raised, and whoever loops looks
  * at it (below tools/ it arrives as the cancel argument). The second one ends the process at once.
- * In a chat Ctrl-C ends an answer, not the program: interrupt_forgive makes the next one the first.
+ * In a chat Ctrl-C ends an answer, not the program: interrupt_forgive makes the next one the first,
+ * and from then on one that was pressed twice is one; only where the first has not been heeded for
+ * seconds, further ones end the process.
  * SIGPIPE keeps its default: `sluice run | head -1` ends quietly.
  *
- * The flag is the one mutable variable with file scope in the program: a signal handler can
+ * The flags are the only mutable variables with file scope in the program: a signal handler can
  * reach nothing else. */
 #ifndef SLUICE_TOOLS_INTERRUPT_H
 #define SLUICE_TOOLS_INTERRUPT_H

@@ -465,8 +465,11 @@ static void quoted(const char *text, FILE *out) {
     for (const char *c = text; *c; c++)
         if (*c == '\'')
             fputs("'\\''", out);
+        else if ((unsigned char)*c == 0xC2 && (unsigned char)c[1] >= 0x80 &&
+                 (unsigned char)c[1] <= 0x9F)
+            c++; // a terminal would obey it (C1)
         else
-            putc((unsigned char)*c < 0x20 ? ' ' : *c, out);
+            putc((unsigned char)*c < 0x20 || *c == 0x7F ? ' ' : *c, out);
     putc('\'', out);
 }
 

@@ -1,5 +1,7 @@
 #include "tools/terminal.h"
 
+#include "src/utf8.h"
+
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -32,4 +34,24 @@ const char *terminal_dim(const struct terminal *t) {
 
 const char *terminal_plain(const struct terminal *t) {
     return t->escapes ? "\x1b[0m" : "";
+}
+
+void terminal_harmless(bool *held_c2, struct text text, struct text_buffer *out) {
+    for (size_t i = 0; i < text.n_bytes; i++) {
+        unsigned char c = (unsigned char)text.bytes[i];
+        bool after_c2 = *held_c2;
+        *held_c2 = false;
+        if (after_c2 && c >= 0x80 && c <= 0x9F) {
+            text_buffer_string(out, UTF8_REPLACEMENT);
+            continue;
+        }
+        if (after_c2)
+            text_buffer_append(out, "\xC2", 1);
+        if (c == 0xC2)
+            *held_c2 = true;
+        else if ((c < ' ' && c != '\n' && c != '\t') || c == 0x7F)
+            text_buffer_string(out, UTF8_REPLACEMENT);
+        else
+            text_buffer_append(out, text.bytes + i, 1);
+    }
 }

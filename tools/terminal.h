@@ -5,6 +5,7 @@
 #ifndef SLUICE_TOOLS_TERMINAL_H
 #define SLUICE_TOOLS_TERMINAL_H
 
+#include "src/text.h"
 #include "tools/environment.h"
 
 #include <stdbool.h>
@@ -30,6 +31,11 @@ uint32_t terminal_columns(const struct terminal *t);
 /* What to print before and after dimmed text: "" where there is no dimming. */
 const char *terminal_dim(const struct terminal *t);
 const char *terminal_plain(const struct terminal *t);
+
+/* Append text without what a terminal would obey: C0 but for line ends and tabs, DEL, and C1 as UTF-8
+ * spells it (C2 80 to C2 9F) become U+FFFD. Where text comes in pieces that may cut a character in
+ * two, *held_c2 carries it over: false before the first; else give the address of a false. */
+void terminal_harmless(bool *held_c2, struct text text, struct text_buffer *out);
 
 #ifdef __cplusplus
 }

@@ -84,6 +84,9 @@ printf '[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho
 refused an_answer_needs_no_answer 2 'nothing to answer' run "${model[@]}" --messages "$work/done"
 printf '[]' >"$work/done"
 refused nobody_said_anything 2 'no messages' run "${model[@]}" --messages "$work/done"
+refused standard_input_is_one_text 2 'standard input' run "${model[@]}" --messages - --tools - <"$work/done"
+refused the_prompt_is_there_already 2 'no -p' run "${model[@]}" --tools - <"$work/done"
+refused an_empty_message 2 'nobody has asked' run "${model[@]}" </dev/null
 cp -r "$work/demo" "$work/lacking"
 sed -i 's/<｜Assistant｜>/<｜Nobody｜>/g' "$work/lacking/tokenizer.json"
 refused a_format_token_that_is_missing_is_named 1 '<｜Assistant｜>' run -m "$work/lacking" --ctx 64 -p x

@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #define PROMPT      "\x1b[?2004h> "
@@ -613,6 +615,14 @@ static void what_is_no_command_is_said_and_not_sent(void **state) {
     json_t *list = messages(&c);
     assert_int_equal(json_array_size(list), 0);
     json_decref(list);
+    ask(&c, "   ");
+    ask(&c, "/load");
+    assert_non_null(strstr(c.p.screen, "which file?"));
+    ask(&c, "/usr is what?");
+    list = messages(&c);
+    assert_string_equal(content(list, 0, "user"), "/usr is what?");
+    json_decref(list);
+    ask(&c, "/reset");
     ask(&c, "/etc/fstab is a file");
     list = messages(&c);
     assert_string_equal(content(list, 0, "user"), "/etc/fstab is a file");
@@ -620,6 +630,138 @@ static void what_is_no_command_is_said_and_not_sent(void **state) {
     type(&c, "/exit\r");
     assert_int_equal(program_wait(&c.p), 0);
     program_close(&c.p);
+}
+
+static void write_conversation(const char *name, const char *json) {
+    FILE *file = fopen(in_dir(dir, name), "w");
+    assert_non_null(file);
+    fputs(json, file);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void load(struct chat *c, const char *name) {
+    char line[600];
+    snprintf(line, sizeof line, "/load %s ", in_dir(dir, name));
+    ask(c, line);
+}
+
+static void ctrl_c_pressed_twice_is_one(void **state) {
+    (void)state;
+    struct chat c;
+    CHAT(&c, "--max-tokens", "1800", "--seed", "3");
+    for (int i = 0; i < 5; i++) {
+        type(&c, "hello\r");
+        until_answering(&c);
+        type(&c, CTRL_C);
+        kill(c.p.pid, SIGINT); // at once
+        until(&c, PROMPT);
+    }
+    type(&c, CTRL_C);
+    until(&c, PROMPT);
+    ask(&c, "/help");
+    end(&c);
+}
+
+static void a_paste_without_end_can_be_dropped(void **state) {
+    (void)state;
+    struct chat c;
+    CHAT(&c, SHORT);
+    type(&c, "\x1b[200~no end");
+    usleep(100000); // Ctrl-C is typed, not pasted
+    type(&c, CTRL_C);
+    until(&c, PROMPT);
+    ask(&c, "hello");
+    json_t *list = messages(&c);
+    assert_int_equal(json_array_size(list), 2);
+    assert_string_equal(content(list, 0, "user"), "hello");
+    json_decref(list);
+    end(&c);
+}
+
+static void text_of_files_does_not_steer_the_terminal(void **state) {
+    (void)state;
+    struct chat c;
+    write_conversation("hostile", "[{\"role\": \"system\", \"content\": "
+                                  "\"\\u001b]0;EVIL\\u0007\\u009b2J\"}]");
+    write_conversation("hostile-role", "[{\"role\": \"\\u001b[2J\\u009b\"}]");
+    CHAT(&c, SHORT);
+    load(&c, "hostile");
+    ask(&c, "/system");
+    assert_non_null(strstr(c.p.screen, "]0;EVIL"));
+    assert_null(strstr(c.p.screen, "\x1b]"));
+    assert_null(strstr(c.p.screen, "\xC2\x9B"));
+    load(&c, "hostile-role");
+    assert_non_null(strstr(c.p.screen, "[2J"));
+    assert_null(strstr(c.p.screen, "\x1b[2J"));
+    assert_null(strstr(c.p.screen, "\xC2\x9B"));
+    end(&c);
+}
+
+static void what_cannot_be_loaded_leaves_the_conversation(void **state) {
+    (void)state;
+    struct chat c;
+    char *words = malloc(1 << 17), *p = words;
+    p += sprintf(p, "[{\"role\": \"user\", \"content\": \"");
+    while (p < words + 100000)
+        p += sprintf(p, "one and two ");
+    strcpy(p, "\"}]");
+    write_conversation("long", words);
+    free(words);
+    CHAT(&c, SHORT);
+    ask(&c, "hello");
+    load(&c, "long");
+    assert_non_null(strstr(c.p.screen, "--ctx"));
+    load(&c, "model");
+    type(&c, "/load /dev/zero\r");
+    usleep(100000);
+    type(&c, CTRL_C);
+    until(&c, PROMPT);
+    json_t *list = messages(&c);
+    assert_int_equal(json_array_size(list), 2);
+    assert_string_equal(content(list, 0, "user"), "hello");
+    json_decref(list);
+    end(&c);
+}
+
+static void the_system_message_stays_where_a_file_has_none(void **state) {
+    (void)state;
+    struct chat c;
+    write_conversation("plain", "[{\"role\": \"user\", \"content\": \"hi\"}]");
+    write_conversation("own", "[{\"role\": \"system\", \"content\": \"be long\"}]");
+    CHAT(&c, SHORT, "--system", "be brief");
+    load(&c, "plain"); // and is answered
+    json_t *list = messages(&c);
+    assert_int_equal(json_array_size(list), 3);
+    assert_string_equal(content(list, 0, "system"), "be brief");
+    json_decref(list);
+    load(&c, "own");
+    list = messages(&c);
+    assert_int_equal(json_array_size(list), 1);
+    assert_string_equal(content(list, 0, "system"), "be long");
+    json_decref(list);
+    end(&c);
+}
+
+static void what_was_saved_stays_until_it_is_saved_anew(void **state) {
+    (void)state;
+    struct chat c;
+    char line[600];
+    write_conversation("kept", "precious");
+    mkdir(in_dir(dir, "kept.part"), 0700); // so the new one cannot be written
+    CHAT(&c, SHORT);
+    snprintf(line, sizeof line, "/save %s", in_dir(dir, "kept"));
+    ask(&c, line);
+    assert_non_null(strstr(c.p.screen, "kept: cannot be written: "));
+    size_t n;
+    char *kept = program_read(dir, "kept", &n);
+    assert_string_equal(kept, "precious");
+    free(kept);
+    ask(&c, "/save /dev/full");
+    assert_non_null(strstr(c.p.screen, "/dev/full: cannot be written"));
+    rmdir(in_dir(dir, "kept.part"));
+    ask(&c, line);
+    assert_non_null(strstr(c.p.screen, "(0 messages saved)"));
+    end(&c);
 }
 
 static void a_full_context_is_said_and_reset_helps(void **state) {
@@ -661,6 +803,12 @@ int main(void) {
         cmocka_unit_test(reset_begins_anew),
         cmocka_unit_test(a_saved_conversation_goes_on),
         cmocka_unit_test(what_is_no_command_is_said_and_not_sent),
+        cmocka_unit_test(ctrl_c_pressed_twice_is_one),
+        cmocka_unit_test(a_paste_without_end_can_be_dropped),
+        cmocka_unit_test(text_of_files_does_not_steer_the_terminal),
+        cmocka_unit_test(what_cannot_be_loaded_leaves_the_conversation),
+        cmocka_unit_test(the_system_message_stays_where_a_file_has_none),
+        cmocka_unit_test(what_was_saved_stays_until_it_is_saved_anew),
         cmocka_unit_test(a_full_context_is_said_and_reset_helps),
     };
     return cmocka_run_group_tests(tests, make_all, remove_all);

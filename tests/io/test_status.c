@@ -55,6 +55,9 @@ static void control_characters_do_not_reach_a_terminal(void **state) {
     struct err err = { .status = OK };
     err_set(&err, ERR_IO, "%s", "a\x1b[2Jb\nc\x7f");
     assert_string_equal(err.text, "a?[2Jb?c?");
+    err_clear(&err);
+    err_set(&err, ERR_IO, "%s", "a\xC2\x9B 31m \xC2\xA0\xC3\x9F"); // C1 is two bytes; ß is not C1
+    assert_string_equal(err.text, "a?? 31m \xC2\xA0\xC3\x9F");
 }
 
 static void every_status_has_a_name_of_its_own(void **state) {
