@@ -42,13 +42,13 @@ SANITIZED := KERNEL_CFLAGS="-O1 -march=native" CFLAGS="-O1 -g -fno-omit-frame-po
 ASAN      := BUILD=build/asan SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all" $(SANITIZED)
 TSAN      := BUILD=build/tsan SANITIZE="-fsanitize=thread" $(SANITIZED)
 COVERAGE  := BUILD=build/coverage SANITIZE="--coverage" CFLAGS="-O1 -g" KERNEL_CFLAGS="-O1 -march=native"
-FUZZ      := BUILD=build/fuzz CC=clang OPENMP="-Wno-unknown-pragmas" FLOORS="io src" \
+FUZZ      := BUILD=build/fuzz CC=clang OPENMP="-Wno-unknown-pragmas" FLOORS="io src/checkpoint src/text src" \
              SANITIZE="-fsanitize=fuzzer-no-link,address,undefined" CFLAGS="-O1 -g"
 
 # --- what there is --------------------------------------------------------------------------------
 # The floors, lowest first: each sees only itself and those before it (tests/tree/floors.sh).
 
-FLOORS   := io cache kernels kernels/cpu src
+FLOORS   := io cache kernels kernels/cpu src/checkpoint src/text src
 SOURCES  := $(wildcard $(FLOORS:=/*.c))
 OBJECTS  := $(SOURCES:%.c=$(BUILD)/%.o)
 TOOLS    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/*.c))
@@ -69,7 +69,7 @@ LIBRARY  := $(HERE)/libsluice.a
 
 # Tests: a program for each test_*.c, a script for each *.sh, a replay for each fuzz target.
 # bench_*.c are programs too: built, so that they keep building, and run by hand.
-SUITES   ?= tree io cache kernels src tools fuzz e2e
+SUITES   ?= tree io cache kernels src/checkpoint src/text src tools fuzz e2e
 TEST_C   := $(wildcard $(SUITES:%=tests/%/test_*.c))
 PROGRAMS := $(TEST_C:%.c=$(BUILD)/%)
 BENCHES  := $(patsubst %.c,$(BUILD)/%,$(wildcard $(SUITES:%=tests/%/bench_*.c)))
@@ -109,7 +109,7 @@ run:
 	@$(SLUICE) run -m $(BUILD)/demo --raw -p "$(PROMPT)" $(DEMO)
 
 # Made again when mkmodel has changed.
-$(BUILD)/demo.made: $(filter $(BUILD)/tools/mkmodel% $(BUILD)/src/%_make.o,$(TOOLS) $(OBJECTS)) | $(SLUICE)
+$(BUILD)/demo.made: $(filter $(BUILD)/tools/mkmodel% $(BUILD)/src/checkpoint/%_make.o $(BUILD)/src/text/%_make.o,$(TOOLS) $(OBJECTS)) | $(SLUICE)
 	rm -rf $(BUILD)/demo && $(SLUICE) mkmodel --preset demo $(BUILD)/demo && touch $@
 
 test:

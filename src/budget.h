@@ -6,7 +6,7 @@
 #ifndef SLUICE_SRC_BUDGET_H
 #define SLUICE_SRC_BUDGET_H
 
-#include "src/checkpoint.h"
+#include "src/checkpoint/checkpoint.h"
 #include "src/sluice.h"
 
 /* Fill *fit for an open checkpoint. has_bytes of RAM are to be used (options->ram_bytes, or what is

@@ -6,7 +6,7 @@
 #define SLUICE_SRC_ENGINE_H
 
 #include "cache/slots.h"
-#include "src/checkpoint.h"
+#include "src/checkpoint/checkpoint.h"
 #include "src/sequence.h"
 #include "src/sluice.h"
 #include "src/weights.h"

@@ -6,7 +6,7 @@
 #ifndef SLUICE_SRC_ROPE_H
 #define SLUICE_SRC_ROPE_H
 
-#include "src/config.h"
+#include "src/checkpoint/config.h"
 
 #ifdef __cplusplus
 extern "C" {

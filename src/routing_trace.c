@@ -1,6 +1,6 @@
 #include "src/routing_trace.h"
 
-#include "src/small_file.h"
+#include "io/small_file.h"
 
 #include <assert.h>
 #include <errno.h>

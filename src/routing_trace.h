@@ -29,7 +29,7 @@
 #define SLUICE_SRC_ROUTING_TRACE_H
 
 #include "io/status.h"
-#include "src/config.h"
+#include "src/checkpoint/config.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -17,7 +17,7 @@
 #include "io/reader.h"
 #include "io/status.h"
 #include "src/account.h"
-#include "src/config.h"
+#include "src/checkpoint/config.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -8,7 +8,7 @@
 
 #include "io/reader.h"
 #include "kernels/ops.h"
-#include "src/checkpoint.h"
+#include "src/checkpoint/checkpoint.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Compare sluice's tokenizer with Hugging Face `tokenizers`, line by line, both ways.
 
-    make build/tests/src/tokenize_lines
+    make build/tests/src/text/tokenize_lines
     pip install tokenizers
-    tests/compare_tokenizer.py build/tests/src/tokenize_lines tokenizer.json [--lines N] [--seed S]
+    tests/compare_tokenizer.py build/tests/src/text/tokenize_lines tokenizer.json [--lines N] [--seed S]
 
 Lines are made here, from a seed: prose in many scripts, CJK, emoji, combining marks, right to left,
 code, numbers, white space, control characters, broken UTF-8, long lines, text full of the file's

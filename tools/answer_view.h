@@ -9,7 +9,7 @@
 #ifndef SLUICE_TOOLS_ANSWER_VIEW_H
 #define SLUICE_TOOLS_ANSWER_VIEW_H
 
-#include "src/answer.h"
+#include "src/text/answer.h"
 #include "tools/terminal.h"
 
 #ifdef __cplusplus

@@ -1,6 +1,6 @@
 #include "tools/chat_line.h"
 
-#include "src/utf8.h"
+#include "src/text/utf8.h"
 #include "tools/interrupt.h"
 
 #include <errno.h>

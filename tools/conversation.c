@@ -1,8 +1,8 @@
 #include "tools/conversation.h"
 
-#include "src/chat_encode.h"
-#include "src/token_decoder.h"
-#include "src/utf8.h"
+#include "src/text/chat_encode.h"
+#include "src/text/token_decoder.h"
+#include "src/text/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* tools/conversation.h - a chat, and what the model really said in it: messages to a prompt's tokens.
  *
- * An answer is kept twice: as a message (src/chat.h) and as the tokens that were drawn. The same text
+ * An answer is kept twice: as a message (src/text/chat.h) and as the tokens that were drawn. The same text
  * can be cut into tokens in many ways, and the engine's state holds the one that was drawn; so where
  * a prompt repeats an answer, or its end after the reasoning, those tokens are used, and only if
  * the rendered text is exactly theirs. Everything else is encoded from its text. So the prompt is
@@ -11,8 +11,8 @@
 #ifndef SLUICE_TOOLS_CONVERSATION_H
 #define SLUICE_TOOLS_CONVERSATION_H
 
-#include "src/chat.h"
-#include "src/tokenizer.h"
+#include "src/text/chat.h"
+#include "src/text/tokenizer.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -5,7 +5,7 @@
 
 #include "src/routing_trace.h"
 #include "src/sluice.h"
-#include "src/tokenizer.h"
+#include "src/text/tokenizer.h"
 #include "tools/models.h"
 #include "tools/options.h"
 #include "tools/progress.h"

@@ -9,8 +9,8 @@
 
 #include "src/sample.h"
 #include "src/session.h"
-#include "src/stop.h"
-#include "src/token_decoder.h"
+#include "src/text/stop.h"
+#include "src/text/token_decoder.h"
 #include "tools/engine.h"
 
 #ifdef __cplusplus

@@ -2,7 +2,7 @@
 #include "tools/inspection.h"
 #include "tools/models.h"
 
-#include "src/checkpoint.h"
+#include "src/checkpoint/checkpoint.h"
 
 #include <inttypes.h>
 #include <jansson.h>

@@ -6,7 +6,7 @@
 #define SLUICE_TOOLS_INSPECTION_H
 
 #include "io/reader.h"
-#include "src/checkpoint.h"
+#include "src/checkpoint/checkpoint.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -4,9 +4,9 @@
 #include "tools/terminal.h"
 
 #include "io/clock.h"
-#include "src/checkpoint_make.h"
-#include "src/config_make.h"
-#include "src/tokenizer_make.h"
+#include "src/checkpoint/checkpoint_make.h"
+#include "src/checkpoint/config_make.h"
+#include "src/text/tokenizer_make.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 #include "tools/models.h"
 
-#include "src/hub.h"
+#include "src/checkpoint/hub.h"
 
 #include <limits.h>
 #include <stdlib.h>

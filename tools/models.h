@@ -1,6 +1,6 @@
 /* tools/models.h - the directories that -m means.
  *
- * Each -m is a directory, or `org/name` in the local Hugging Face cache (src/hub.h). */
+ * Each -m is a directory, or `org/name` in the local Hugging Face cache (src/checkpoint/hub.h). */
 #ifndef SLUICE_TOOLS_MODELS_H
 #define SLUICE_TOOLS_MODELS_H
 

@@ -12,8 +12,8 @@
 
 #include "io/reader.h"
 #include "io/status.h"
-#include "src/chat.h"
-#include "src/config.h"
+#include "src/text/chat.h"
+#include "src/checkpoint/config.h"
 #include "tools/environment.h"
 
 #include <stdbool.h>

@@ -12,7 +12,7 @@
 #define CHAT     "Chat"
 #define OUTPUT   "Output"
 
-// The order is that of the enums in io/reader.h, src/chat.h, src/config.h and options.h.
+// The order is that of the enums in io/reader.h, src/text/chat.h, src/checkpoint/config.h and options.h.
 static const char *const io_words[] = { "auto", "direct", "buffered", NULL };
 static const char *const io_engine_words[] = { "auto", "uring", "pread", NULL };
 static const char *const preset_words[] = { "demo", "flash", "pro", NULL };

@@ -1,6 +1,6 @@
 #include "tools/terminal.h"
 
-#include "src/utf8.h"
+#include "src/text/utf8.h"
 
 #include <sys/ioctl.h>
 #include <unistd.h>

@@ -5,7 +5,7 @@
 #ifndef SLUICE_TOOLS_TERMINAL_H
 #define SLUICE_TOOLS_TERMINAL_H
 
-#include "src/text.h"
+#include "src/text/text.h"
 #include "tools/environment.h"
 
 #include <stdbool.h>

@@ -1,6 +1,6 @@
-#include "src/answer.h"
-#include "src/chat_encode.h"
-#include "src/token_decoder.h"
+#include "src/text/answer.h"
+#include "src/text/chat_encode.h"
+#include "src/text/token_decoder.h"
 #include "tools/commands.h"
 #include "tools/engine.h"
 

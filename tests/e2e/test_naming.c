@@ -1,6 +1,6 @@
 /* The spellings that checkpoints have been published in, and a single file instead of shards: the
  * same logits, bit for bit, through the program. */
-#include "src/small_file.h"
+#include "io/small_file.h"
 #include "tests/e2e/program.h"
 #include "tests/support/make_checkpoint.h"
 

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "src/chat.h"
-#include "src/json_text.h"
-#include "src/utf8.h"
+#include "src/text/chat.h"
+#include "src/text/json_text.h"
+#include "src/text/utf8.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

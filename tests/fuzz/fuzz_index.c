@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "src/shard_index.h"
-#include "src/tensor_name.h"
+#include "src/checkpoint/shard_index.h"
+#include "src/checkpoint/tensor_name.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "src/token_decoder.h"
-#include "src/tokenizer.h"
-#include "src/utf8.h"
+#include "src/text/token_decoder.h"
+#include "src/text/tokenizer.h"
+#include "src/text/utf8.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

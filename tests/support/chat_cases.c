@@ -1,6 +1,6 @@
 #include "tests/support/chat_cases.h"
 
-#include "src/small_file.h"
+#include "io/small_file.h"
 
 #include <stdarg.h>
 #include <setjmp.h>

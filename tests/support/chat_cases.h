@@ -2,9 +2,9 @@
 #ifndef SLUICE_TESTS_SUPPORT_CHAT_CASES_H
 #define SLUICE_TESTS_SUPPORT_CHAT_CASES_H
 
-#include "src/chat.h"
-#include "src/json_text.h"
-#include "src/text.h"
+#include "src/text/chat.h"
+#include "src/text/json_text.h"
+#include "src/text/text.h"
 
 struct chat_case {
     int line; /* from 1 */

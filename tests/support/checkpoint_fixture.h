@@ -5,7 +5,7 @@
 #ifndef SLUICE_TESTS_SUPPORT_CHECKPOINT_FIXTURE_H
 #define SLUICE_TESTS_SUPPORT_CHECKPOINT_FIXTURE_H
 
-#include "src/checkpoint.h"
+#include "src/checkpoint/checkpoint.h"
 #include "tests/support/make_checkpoint.h"
 
 #define FIXTURE_SEED 7

@@ -1,6 +1,6 @@
 #include "tests/support/engine.h"
 
-#include "src/safetensors.h"
+#include "src/checkpoint/safetensors.h"
 #include "src/schedule.h"
 
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 #include "tests/support/golden.h"
 
-#include "src/safetensors.h"
+#include "src/checkpoint/safetensors.h"
 
 #include <fcntl.h>
 #include <math.h>

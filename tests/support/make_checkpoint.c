@@ -1,7 +1,7 @@
 #include "tests/support/make_checkpoint.h"
-#include "src/config_make.h"
-#include "src/safetensors.h"
-#include "src/small_file.h"
+#include "src/checkpoint/config_make.h"
+#include "src/checkpoint/safetensors.h"
+#include "io/small_file.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -6,7 +6,7 @@
 #ifndef SLUICE_TESTS_SUPPORT_MAKE_CHECKPOINT_H
 #define SLUICE_TESTS_SUPPORT_MAKE_CHECKPOINT_H
 
-#include "src/manifest.h"
+#include "src/checkpoint/manifest.h"
 
 struct json_t; /* jansson's */
 

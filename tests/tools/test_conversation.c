@@ -1,6 +1,6 @@
 /* Prompts are the rendered text to the byte, and keep the tokens of answers that they repeat. */
-#include "src/token_decoder.h"
-#include "src/tokenizer_make.h"
+#include "src/text/token_decoder.h"
+#include "src/text/tokenizer_make.h"
 #include "tests/support/make_checkpoint.h"
 #include "tools/conversation.h"
 

@@ -1,8 +1,8 @@
 #include "tools/commands.h"
 #include "tools/inspection.h"
 
-#include "src/checkpoint_make.h"
-#include "src/config_make.h"
+#include "src/checkpoint/checkpoint_make.h"
+#include "src/checkpoint/config_make.h"
 #include "tests/support/make_checkpoint.h"
 
 #include <fcntl.h>

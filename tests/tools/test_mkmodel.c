@@ -1,9 +1,9 @@
 /* The command itself, from its command line to the files: what the options mean. How files are
- * written is tests/src/test_checkpoint_make.c, what is in them test_weights_make.c. */
+ * written is tests/src/checkpoint/test_checkpoint_make.c, what is in them test_weights_make.c. */
 #include "tools/commands.h"
 
-#include "src/checkpoint.h"
-#include "src/tokenizer.h"
+#include "src/checkpoint/checkpoint.h"
+#include "src/text/tokenizer.h"
 #include "tests/support/make_checkpoint.h"
 
 #include <fcntl.h>

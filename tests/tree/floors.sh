@@ -16,6 +16,8 @@ shared='io/(status|event|clock)\.h$'
 check io_sees_io only io 'io/'
 check cache_sees_cache_and_io only cache 'cache/|io/'
 check kernels_see_kernels_and_what_is_shared only kernels "kernels/|$shared|io/pinned\.h$"
+check checkpoint_sees_files_and_formats only src/checkpoint 'src/checkpoint/|kernels/lowbit\.h$|io/'
+check text_sees_no_engine only src/text 'src/text/|io/'
 check src_sees_no_tools only src 'src/|cache/|kernels/|io/'
 
 # Below tools nobody prints, exits, reads the environment or handles signals.
