@@ -6,6 +6,7 @@
 #include "src/weights.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #define OVERHEAD_BYTES (112ull << 20)
 #define LEAST_CTX      4096 // the default context shrinks to this before anything is refused
 
+#define MIB (1024.0 * 1024)
 #define GIB (1024.0 * 1024 * 1024)
 
 static uint64_t kv_bytes(const struct checkpoint *cp, const struct sluice_options *o,
@@ -58,21 +60,19 @@ static void measure(const struct checkpoint *cp, const struct sluice_options *o,
 
 static enum status refuse(const struct checkpoint *cp, const struct sluice_options *o,
                           const struct sluice_fit *f, struct err *err) {
-    uint64_t least_gib = (f->needed_bytes + (1ull << 30) - 1) >> 30;
-    char ram[32];
-    if (f->needed_bytes < (4ull << 30))
-        snprintf(ram, sizeof ram, "%" PRIu64 "M", (f->needed_bytes + (1 << 20) - 1) >> 20);
-    else
-        snprintf(ram, sizeof ram, "%" PRIu64 "G", least_gib);
+    bool small = f->needed_bytes < (4ull << 30); // then in MiB, as --ram would be given
+    double unit = small ? MIB : GIB;
+    uint64_t least = (uint64_t)ceil(f->needed_bytes / unit);
+    uint32_t n_slots = o->n_slots > 2 ? o->n_slots : 2;
     return err_set(err, ERR_MEMORY,
-                   "%s: needs %.2f GiB (dense weights %.2f, draft block %.2f, KV for --ctx %u "
-                   "%.2f, scratch %.2f, overhead %.2f, %u expert slots %.2f), has %.2f GiB%s; the "
-                   "smallest that would do is --ram %s",
-                   cp->dirs[0], f->needed_bytes / GIB, f->dense_bytes / GIB, f->draft_bytes / GIB,
-                   f->ctx, f->kv_bytes / GIB, f->scratch_bytes / GIB, f->overhead_bytes / GIB,
-                   o->n_slots > 2 ? o->n_slots : 2,
-                   (o->n_slots > 2 ? o->n_slots : 2) * f->slot_bytes / GIB, f->has_bytes / GIB,
-                   o->ram_bytes ? " (--ram)" : " free", ram);
+                   "%s: needs %.2f %s (dense weights %.2f, draft block %.2f, KV for --ctx %u "
+                   "%.2f, scratch %.2f, overhead %.2f, %u expert slots %.2f), has %.2f %s%s; the "
+                   "smallest that would do is --ram %" PRIu64 "%c",
+                   cp->dirs[0], f->needed_bytes / unit, small ? "MiB" : "GiB",
+                   f->dense_bytes / unit, f->draft_bytes / unit, f->ctx, f->kv_bytes / unit,
+                   f->scratch_bytes / unit, f->overhead_bytes / unit, n_slots,
+                   n_slots * f->slot_bytes / unit, f->has_bytes / unit, small ? "MiB" : "GiB",
+                   o->ram_bytes ? " (--ram)" : " free", least, small ? 'M' : 'G');
 }
 
 enum status budget_split(const struct checkpoint *cp, const struct sluice_options *o,
