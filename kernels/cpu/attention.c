@@ -3,18 +3,19 @@
 #include <omp.h>
 #include <string.h>
 
-/* A unit of work is a row and a few of its heads. Their keys are unpacked to float in blocks, twice:
+/* A unit of work is a row and some of its heads. Their keys are unpacked to float in blocks, twice:
  * once for the scores and their maximum, once for exp, denominator and values. The canonical order
  * wants the maximum of all keys before the first exp, so there is no running softmax. Unpacking is
  * shared by the unit's heads, and units of a row can be shared among threads. */
 
-/* Heads of a unit: a vector of each key's scores. Unpacking is then a third of the time (AVX-512,
- * Pro's shape); more heads would make that less and leave fewer units to share a decoded row. */
-#define HEADS 8
-/* Keys unpacked together: 16 of Pro's are 32 KiB, and heads pass over them while they are in L1/L2. */
-#define KEY_BLOCK 16
+/* Heads of a unit: unpacking a key's 512 columns costs what three heads do with it, twice. So as many
+ * as scratch holds, unless threads would be left without work. */
+#define MOST_HEADS  64
+#define LEAST_HEADS 8
+/* Keys unpacked together: 32 of Pro's are 64 KiB, in L2, which heads read a few columns at a time. */
+#define KEY_BLOCK 32
 /* Keys whose scores are kept between the passes: window and compressed entries of a 1M context at
- * m = 128 (8192 + 128), a multiple of KEY_BLOCK; 266 KiB with 8 heads. The scores of what lies
+ * m = 128 (8192 + 128), a multiple of KEY_BLOCK; 2.1 MiB with 64 heads. The scores of what lies
  * beyond (m = 4 without an index) are computed again, which gives the same bits. */
 #define KEPT_KEYS 8320
 _Static_assert(KEPT_KEYS % KEY_BLOCK == 0, "a block is kept or is not");
@@ -68,152 +69,96 @@ static const unsigned char *key_at(const struct row_keys *k, uint32_t i) {
     return kv_at(&k->pages, k->shape, s->window_read, position % k->ring_entries);
 }
 
-/* --- scores --------------------------------------------------------------------------------- */
-
-static inline void lanes_fma(float *restrict lanes, const float *a, const float *b, size_t n) {
-#pragma omp simd
-    for (size_t l = 0; l < n; l++)
-        lanes[l] = fmaf(a[l], b[l], lanes[l]);
-}
-
-/* arith_dot16 of four queries, `stride` apart, with one key: four chains hide fma's latency. */
-static inline void dot16_by_4(const float *q, size_t stride, const float *key, size_t c,
-                              float out[4]) {
-    const float *q0 = q, *q1 = q0 + stride, *q2 = q1 + stride, *q3 = q2 + stride;
-    float lanes0[16] = { 0 }, lanes1[16] = { 0 }, lanes2[16] = { 0 }, lanes3[16] = { 0 };
-    size_t i = 0;
-    for (; i + 16 <= c; i += 16) {
-        lanes_fma(lanes0, q0 + i, key + i, 16);
-        lanes_fma(lanes1, q1 + i, key + i, 16);
-        lanes_fma(lanes2, q2 + i, key + i, 16);
-        lanes_fma(lanes3, q3 + i, key + i, 16);
-    }
-    lanes_fma(lanes0, q0 + i, key + i, c - i);
-    lanes_fma(lanes1, q1 + i, key + i, c - i);
-    lanes_fma(lanes2, q2 + i, key + i, c - i);
-    lanes_fma(lanes3, q3 + i, key + i, c - i);
-    out[0] = arith_tree16(lanes0);
-    out[1] = arith_tree16(lanes1);
-    out[2] = arith_tree16(lanes2);
-    out[3] = arith_tree16(lanes3);
-}
-
-/* score[i][h] = (q_h·key_i)·scale for n keys; heads that the unit lacks get 0. */
-CPU_CLONES
-static void score_keys(const float *q, uint32_t n_heads, const float *keys, uint32_t n, uint32_t c,
-                       float scale, float (*score)[HEADS]) {
-    for (uint32_t i = 0; i < n; i++) {
-        const float *key = keys + (size_t)i * c;
-        float dots[HEADS] = { 0 };
-        uint32_t h = 0;
-        for (; h + 4 <= n_heads; h += 4)
-            dot16_by_4(q + (size_t)h * c, c, key, c, dots + h);
-        for (; h < n_heads; h++)
-            dots[h] = arith_dot16(q + (size_t)h * c, key, c);
-        for (h = 0; h < HEADS; h++)
-            score[i][h] = dots[h] * scale;
-    }
-}
-
-/* --- values --------------------------------------------------------------------------------- */
-
-/* score[i][h] becomes exp(score − max_h), and is added to denominator_h, i ascending. */
-CPU_CLONES
-static void exp_keys(float (*score)[HEADS], uint32_t n, const float *max, float *denominator) {
-    for (uint32_t i = 0; i < n; i++)
-#pragma omp simd
-        for (int h = 0; h < HEADS; h++) {
-            score[i][h] = arith_exp(score[i][h] - max[h]);
-            denominator[h] += score[i][h];
-        }
-}
-
-/* o_h = fmaf(e[i][h], key_i, o_h), i ascending; four keys between a load and a store of o. */
-CPU_CLONES
-static void add_values(const float (*e)[HEADS], uint32_t n_heads, const float *keys, uint32_t n,
-                       size_t c, float *o) {
-    for (uint32_t h = 0; h < n_heads; h++) {
-        float *restrict sum = o + h * c;
-        uint32_t i = 0;
-        for (; i + 4 <= n; i += 4) {
-            const float *k0 = keys + i * c, *k1 = k0 + c, *k2 = k1 + c, *k3 = k2 + c;
-            float e0 = e[i][h], e1 = e[i + 1][h], e2 = e[i + 2][h], e3 = e[i + 3][h];
-#pragma omp simd
-            for (size_t d = 0; d < c; d++)
-                sum[d] = fmaf(e3, k3[d], fmaf(e2, k2[d], fmaf(e1, k1[d], fmaf(e0, k0[d], sum[d]))));
-        }
-        for (; i < n; i++) {
-            const float *key = keys + i * c;
-#pragma omp simd
-            for (size_t d = 0; d < c; d++)
-                sum[d] = fmaf(e[i][h], key[d], sum[d]);
-        }
-    }
-}
-
 /* --- a unit --------------------------------------------------------------------------------- */
 
-/* A thread's scratch. */
+/* A thread's scratch, for a unit of `heads`; scores lie in rows of `stride`, vectors of 16 heads. */
 struct unit_scratch {
-    float (*kept)[HEADS];  /* [KEPT_KEYS] scores of the first keys */
-    float (*again)[HEADS]; /* [KEY_BLOCK] of a block beyond */
-    float *keys;           /* [KEY_BLOCK, c] */
-    float *o;              /* [HEADS, c] */
+    size_t stride;
+    float *kept;        /* [KEPT_KEYS, stride] scores of the first keys */
+    float *again;       /* [KEY_BLOCK, stride] of a block beyond */
+    float *keys;        /* [KEY_BLOCK, c] */
+    float *o;           /* [heads, c] */
+    float *most;        /* [stride] */
+    float *denominator; /* [stride] */
+    size_t bytes;
 };
 
-static struct unit_scratch scratch_of(void *memory, uint32_t c) {
-    struct unit_scratch s;
+static struct unit_scratch scratch_of(void *memory, uint32_t heads, uint32_t c) {
+    struct unit_scratch s = { .stride = (heads + 15) / 16 * 16 };
     s.kept = memory;
-    s.again = s.kept + KEPT_KEYS;
-    s.keys = (float *)(s.again + KEY_BLOCK);
+    s.again = s.kept + KEPT_KEYS * s.stride;
+    s.most = s.again + KEY_BLOCK * s.stride;
+    s.denominator = s.most + s.stride;
+    s.keys = s.denominator + s.stride;
     s.o = s.keys + (size_t)KEY_BLOCK * c;
-    assert((size_t)((char *)(s.o + (size_t)HEADS * c) - (char *)memory) <= CPU_THREAD_BYTES);
+    s.bytes =
+        ((KEPT_KEYS + KEY_BLOCK + 2) * s.stride + (size_t)(KEY_BLOCK + heads) * c) * sizeof(float);
     return s;
 }
 
-static void unpack_keys(const struct row_keys *k, bool exact, const struct attention *a,
-                        uint32_t first, uint32_t n, float *keys) {
-    for (uint32_t i = 0; i < n; i++)
-        kv_entry_unpack(exact, key_at(k, first + i), a->kv.c, a->kv.r, keys + (size_t)i * a->kv.c);
+static uint32_t heads_of_a_unit(const struct attention *a, int n_threads) {
+    uint32_t heads = MOST_HEADS;
+    while (heads > LEAST_HEADS &&
+           (scratch_of(NULL, heads, a->kv.c).bytes > CPU_THREAD_BYTES ||
+            (uint64_t)a->n_rows * a->n_heads < 2 * (uint64_t)n_threads * heads))
+        heads /= 2;
+    return heads;
 }
 
-/* Row i, heads `head` … +n_heads: at most HEADS. */
-static void attend(const struct attention *a, bool exact, uint32_t i, uint32_t head,
-                   uint32_t n_heads, void *memory) {
-    uint32_t c = a->kv.c;
-    struct row_keys k = row_keys(a, exact, i);
-    struct unit_scratch s = scratch_of(memory, c);
-    size_t at = ((size_t)i * a->n_heads + head) * c;
+/* What all units of an op have in common. */
+struct attending {
+    const struct attention *a;
+    const struct cpu_forms *forms;
+    bool exact;
+};
+
+static void unpack_keys(const struct attending *t, const struct row_keys *k, uint32_t first,
+                        uint32_t n, float *keys) {
+    const uint32_t c = t->a->kv.c;
+    for (uint32_t i = 0; i < n; i++)
+        kv_entry_unpack(t->forms, t->exact, key_at(k, first + i), c, t->a->kv.r,
+                        keys + (size_t)i * c);
+}
+
+/* Row i, heads `head` … +n_heads. */
+static void attend(const struct attending *t, uint32_t i, uint32_t head, uint32_t n_heads,
+                   void *memory) {
+    const struct attention *a = t->a;
+    const struct cpu_forms *forms = t->forms;
+    const uint32_t c = a->kv.c;
+    const struct row_keys k = row_keys(a, t->exact, i);
+    const struct unit_scratch s = scratch_of(memory, n_heads, c);
+    const size_t at = ((size_t)i * a->n_heads + head) * c;
     const float *q = (const float *)cpu_ptr(a->q) + at;
-    float scale = inverse_root(c), max[HEADS], denominator[HEADS];
+    const float scale = inverse_root(c);
+    assert(s.bytes <= CPU_THREAD_BYTES);
 
     // Scores and their maximum.
-    for (int h = 0; h < HEADS; h++)
-        max[h] = -INFINITY;
+    for (uint32_t h = 0; h < s.stride; h++)
+        s.most[h] = -INFINITY;
     for (uint32_t first = 0; first < k.n; first += KEY_BLOCK) {
         uint32_t n = k.n - first < KEY_BLOCK ? k.n - first : KEY_BLOCK;
-        float(*score)[HEADS] = first < KEPT_KEYS ? s.kept + first : s.again;
-        unpack_keys(&k, exact, a, first, n, s.keys);
-        score_keys(q, n_heads, s.keys, n, c, scale, score);
-        for (uint32_t j = 0; j < n; j++)
-            for (int h = 0; h < HEADS; h++)
-                max[h] = score[j][h] > max[h] ? score[j][h] : max[h];
+        float *score = first < KEPT_KEYS ? s.kept + first * s.stride : s.again;
+        unpack_keys(t, &k, first, n, s.keys);
+        forms->scores(score, s.stride, q, n_heads, s.keys, n, c, scale);
+        forms->most(s.most, score, s.stride, n, n_heads);
     }
 
     // Weights, denominator, values. From −0, the first sum is the first term, and the first fmaf the
     // first product, whatever their signs: seq has no +0 to begin with.
-    for (int h = 0; h < HEADS; h++)
-        denominator[h] = -0.0f;
-    for (size_t d = 0; d < (size_t)HEADS * c; d++)
+    for (uint32_t h = 0; h < s.stride; h++)
+        s.denominator[h] = -0.0f;
+    for (size_t d = 0; d < (size_t)n_heads * c; d++)
         s.o[d] = -0.0f;
     for (uint32_t first = 0; first < k.n; first += KEY_BLOCK) {
         uint32_t n = k.n - first < KEY_BLOCK ? k.n - first : KEY_BLOCK;
-        float(*score)[HEADS] = first < KEPT_KEYS ? s.kept + first : s.again;
-        unpack_keys(&k, exact, a, first, n, s.keys);
+        float *score = first < KEPT_KEYS ? s.kept + first * s.stride : s.again;
+        if (k.n > KEY_BLOCK) // else the keys still lie there
+            unpack_keys(t, &k, first, n, s.keys);
         if (first >= KEPT_KEYS)
-            score_keys(q, n_heads, s.keys, n, c, scale, score);
-        exp_keys(score, n, max, denominator);
-        add_values((const float(*)[HEADS])score, n_heads, s.keys, n, c, s.o);
+            forms->scores(score, s.stride, q, n_heads, s.keys, n, c, scale);
+        forms->weights(score, s.stride, n, n_heads, s.most, s.denominator);
+        forms->values(s.o, score, s.stride, n_heads, s.keys, n, c);
     }
 
     // The sink, and out: o may be where q was, which is not needed any more.
@@ -221,21 +166,22 @@ static void attend(const struct attention *a, bool exact, uint32_t i, uint32_t h
     float *o = (float *)cpu_ptr(a->o) + at;
     for (uint32_t h = 0; h < n_heads; h++) {
         float of_sink = load_f32(sink + (size_t)4 * (head + h));
-        float total = denominator[h] + arith_exp(of_sink - max[h]);
-        for (size_t d = 0; d < c; d++)
-            o[h * c + d] = s.o[h * c + d] / total;
+        float total = s.denominator[h] + arith_exp(of_sink - s.most[h]);
+        forms->divide(o + (size_t)h * c, s.o + (size_t)h * c, total, c);
     }
 }
 
 void cpu_attention(struct ops *ops, const struct attention *a) {
     const struct cpu_ops *c = cpu_of(ops);
-    uint32_t per_row = (a->n_heads + HEADS - 1) / HEADS;
-    size_t n_units = (size_t)a->n_rows * per_row;
+    const struct attending t = { a, c->forms, ops->exact };
+    const uint32_t heads = heads_of_a_unit(a, c->n_threads);
+    const uint32_t per_row = (a->n_heads + heads - 1) / heads;
+    const size_t n_units = (size_t)a->n_rows * per_row;
     assert(a->window > 0 && a->kv.ring_entries >= a->window);
 #pragma omp parallel for num_threads(c->n_threads) schedule(dynamic, 1)
     for (size_t unit = 0; unit < n_units; unit++) {
-        uint32_t i = (uint32_t)(unit / per_row), head = (uint32_t)(unit % per_row) * HEADS;
-        uint32_t n_heads = a->n_heads - head < HEADS ? a->n_heads - head : HEADS;
-        attend(a, ops->exact, i, head, n_heads, cpu_scratch(c, omp_get_thread_num()));
+        uint32_t i = (uint32_t)(unit / per_row), head = (uint32_t)(unit % per_row) * heads;
+        uint32_t n_heads = a->n_heads - head < heads ? a->n_heads - head : heads;
+        attend(&t, i, head, n_heads, cpu_scratch(c, omp_get_thread_num()));
     }
 }

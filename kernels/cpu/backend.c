@@ -157,6 +157,9 @@ uint64_t cpu_scratch_bytes(const struct cpu_options *options) {
 enum status cpu_open(struct ops **out, const struct cpu_options *options, struct err *err) {
     *out = NULL;
     uint32_t n = thread_count(options);
+    const struct cpu_forms *forms;
+    if (cpu_forms_choose(options->isa, &forms, err) != OK)
+        return err->status;
     struct cpu_ops *c = calloc(1, sizeof *c);
     if (c)
         c->scratch = aligned_alloc(64, cpu_scratch_bytes(options));
@@ -168,6 +171,15 @@ enum status cpu_open(struct ops **out, const struct cpu_options *options, struct
     c->ops.table = &cpu_table;
     c->ops.exact = options->exact;
     c->n_threads = (int)n;
+    c->forms = forms;
     *out = &c->ops;
     return OK;
+}
+
+const char *cpu_form_name(struct ops *ops) {
+    return cpu_of(ops)->forms->name;
+}
+
+uint32_t cpu_thread_count(struct ops *ops) {
+    return (uint32_t)cpu_of(ops)->n_threads;
 }

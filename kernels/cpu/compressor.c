@@ -33,6 +33,7 @@ struct set {
 
 struct compressor {
     const struct compress *a;
+    const struct cpu_forms *forms;
     struct kv_pages pages;
     struct kv_shape state_shape, entry_shape;
     const float *values, *gates, *theta;
@@ -60,36 +61,15 @@ static void set_copy(struct set to, struct set from, uint32_t n) {
     memcpy(to.weighted, from.weighted, n * sizeof(float));
 }
 
-/* One item more: the softmax's weight of g and of what was before it, both relative to the larger.
- *     g ≤ M: e = exp(g−M), S += e,             N = fmaf(e, kv, N)
- *     else:  r = exp(M−g), S = fmaf(S, r, 1),  N = fmaf(N, r, kv),  M = g
- * Both are computed and one is chosen, so that channels become vector lanes. */
-CPU_CLONES
-static void set_feed(struct set s, const float *kv, const float *gate, const unsigned char *ape,
-                     size_t n) {
-    float *restrict max = s.max, *restrict sum = s.sum, *restrict weighted = s.weighted;
-#pragma omp simd
-    for (size_t i = 0; i < n; i++) {
-        float g = gate[i] + load_f32(ape + 4 * i), m = max[i];
-        bool below = g <= m;
-        float e = arith_exp(below ? g - m : m - g);
-        float sum_below = sum[i] + e, sum_above = fmaf(sum[i], e, 1.0f);
-        float weighted_below = fmaf(e, kv[i], weighted[i]);
-        float weighted_above = fmaf(weighted[i], e, kv[i]);
-        sum[i] = below ? sum_below : sum_above;
-        weighted[i] = below ? weighted_below : weighted_above;
-        max[i] = below ? m : g;
-    }
-}
-
 /* Feed the half `half` (0: A, 1: B) of the token at `position`, channels first … +n. */
 static void feed(const struct compressor *p, const struct kv_rows *s, struct set set,
                  uint32_t position, uint32_t half, uint32_t first, uint32_t n) {
     uint32_t dim = p->a->dim, m = p->a->m;
     size_t width = p->overlapping ? 2 * (size_t)dim : dim;
     size_t row = s->first_row + (position - s->start), column = (size_t)half * dim + first;
-    set_feed(set, p->values + row * width + column, p->gates + row * width + column,
-             p->ape + 4 * (position % m * width + column), n);
+    p->forms->feed(set.max, set.sum, set.weighted, p->values + row * width + column,
+                   p->gates + row * width + column, p->ape + 4 * (position % m * width + column),
+                   n);
 }
 
 /* Where the state after t tokens lies, in the ring of table `table`. */
@@ -141,15 +121,11 @@ static void gather_set(const struct compressor *p, const struct kv_rows *s, uint
 /* --- entries -------------------------------------------------------------------------------- */
 
 /* From the complete set to the entry: N/S → RMSNorm → rotate the last r at position j·m → pack. */
-CPU_CLONES
 static void finish_entry(const struct compressor *p, uint32_t j, struct set set, float *x,
                          unsigned char *out) {
     const struct compress *a = p->a;
-    for (uint32_t i = 0; i < a->dim; i++)
-        x[i] = set.weighted[i] / set.sum[i];
-    float root = arith_rsqrt(arith_sum16_squares(x, a->dim) / (float)a->dim + a->eps);
-    for (uint32_t i = 0; i < a->dim; i++)
-        x[i] = (x[i] * root) * bf16_value(load_u16(p->norm + 2 * (size_t)i));
+    p->forms->quotient(x, set.weighted, set.sum, a->dim);
+    p->forms->norm(x, x, p->norm, a->dim, a->eps);
     float *rotary = x + a->dim - a->r;
     for (uint32_t i = 0; i < a->r / 2; i++) {
         float sin, cos, even = rotary[2 * i], odd = rotary[2 * i + 1];
@@ -158,10 +134,10 @@ static void finish_entry(const struct compressor *p, uint32_t j, struct set set,
         rotary[2 * i + 1] = fmaf(even, sin, odd * cos);
     }
     if (a->index) {
-        hadamard_row(x, a->dim);
-        index_key_pack(p->exact, x, a->dim, out);
+        p->forms->hadamard(x, a->dim);
+        index_key_pack(p->forms, p->exact, x, a->dim, out);
     } else {
-        kv_entry_pack(p->exact, x, a->dim, a->r, out);
+        kv_entry_pack(p->forms, p->exact, x, a->dim, a->r, out);
     }
 }
 
@@ -226,6 +202,7 @@ void cpu_compress(struct ops *ops, const struct compress *a) {
     bool overlapping = a->m == 4;
     struct compressor p = {
         .a = a,
+        .forms = c->forms,
         .pages = kv_pages_of(&a->kv),
         .state_shape = kv_shape(compressor_state_bytes(a->m, a->dim), a->kv.page_bytes),
         .entry_shape = kv_shape(a->index ? index_key_bytes(ops->exact, a->dim)

@@ -2,20 +2,16 @@
 
 /* Ops that move rows, or add them: nothing here is larger than one pass over memory. */
 
-CPU_CLONES static void widen_row(float *out, const uint8_t *row, uint32_t d) {
-    for (uint32_t i = 0; i < d; i++)
-        out[i] = bf16_value(load_u16(row + 2 * (size_t)i));
-}
-
 void cpu_embed(struct ops *ops, const struct embed *a) {
+    const struct cpu_ops *c = cpu_of(ops);
     const uint8_t *table = cpu_ptr(a->table);
     const int32_t *id = cpu_ptr(a->id);
     float *h = cpu_ptr(a->h);
-#pragma omp parallel for num_threads(cpu_of(ops)->n_threads)
+#pragma omp parallel for num_threads(c->n_threads)
     for (uint32_t i = 0; i < a->n_rows; i++)
         for (uint32_t j = 0; j < a->n_streams; j++)
-            widen_row(h + ((size_t)i * a->n_streams + j) * a->d, table + (size_t)id[i] * a->d * 2,
-                      a->d);
+            c->forms->bf16(h + ((size_t)i * a->n_streams + j) * a->d,
+                           table + (size_t)id[i] * a->d * 2, a->d);
 }
 
 void cpu_gather_rows(struct ops *ops, const struct gather_rows *a) {
@@ -27,36 +23,23 @@ void cpu_gather_rows(struct ops *ops, const struct gather_rows *a) {
         memcpy(y + (size_t)i * a->width, x + (size_t)row[i] * a->width, a->width * sizeof(float));
 }
 
-CPU_CLONES static void add_row(float *restrict h, const float *restrict e, uint32_t d) {
-    for (uint32_t i = 0; i < d; i++)
-        h[i] += e[i];
-}
-
 void cpu_add_to_streams(struct ops *ops, const struct add_to_streams *a) {
+    const struct cpu_ops *c = cpu_of(ops);
     const float *e = cpu_ptr(a->e);
     float *h = cpu_ptr(a->h);
-#pragma omp parallel for num_threads(cpu_of(ops)->n_threads)
+#pragma omp parallel for num_threads(c->n_threads)
     for (uint32_t row = 0; row < a->n_rows; row++)
         for (uint32_t j = 0; j < a->n_streams; j++)
-            add_row(h + ((size_t)row * a->n_streams + j) * a->d, e + (size_t)row * a->d, a->d);
-}
-
-/* Routed experts by id from the first, then shared. y may be shared. */
-CPU_CLONES static void sum_row(float *y, const float *parts, const float *shared, uint32_t n_parts,
-                               uint32_t d) {
-    for (uint32_t i = 0; i < d; i++) {
-        float sum = parts[i];
-        for (uint32_t k = 1; k < n_parts; k++)
-            sum += parts[(size_t)k * d + i];
-        y[i] = sum + shared[i];
-    }
+            c->forms->add(h + ((size_t)row * a->n_streams + j) * a->d, e + (size_t)row * a->d,
+                          a->d);
 }
 
 void cpu_moe_sum(struct ops *ops, const struct moe_sum *a) {
+    const struct cpu_ops *c = cpu_of(ops);
     const float *parts = cpu_ptr(a->parts), *shared = cpu_ptr(a->shared);
     float *y = cpu_ptr(a->y);
-#pragma omp parallel for num_threads(cpu_of(ops)->n_threads)
+#pragma omp parallel for num_threads(c->n_threads)
     for (uint32_t i = 0; i < a->n_rows; i++)
-        sum_row(y + (size_t)i * a->d, parts + (size_t)i * a->n_parts * a->d,
-                shared + (size_t)i * a->d, a->n_parts, a->d);
+        c->forms->sum(y + (size_t)i * a->d, parts + (size_t)i * a->n_parts * a->d,
+                      shared + (size_t)i * a->d, a->n_parts, a->d);
 }

@@ -2,60 +2,26 @@
 
 #include <omp.h>
 
-/* The two tiles of an expert in the shared scratch: x of the rows that chose it, gathered, and what
- * lies between w1, w3 and w2. Each is floats or codes [n, cols], then their scales. */
-struct stage {
-    float *values;
-    uint32_t cols;
-    bool rounded;
-    enum product product;
-};
+/* The two tiles of an expert in the shared scratch, half of it each: x of the rows that chose it, and
+ * what lies between w1, w3 and w2. The latter is computed as rows of floats (`mid`, behind its tile),
+ * and then rounded. */
+#define HALF (CPU_SHARED_BYTES / 2)
 
-static struct stage stage_of(const struct matrix *w, bool exact, void *at) {
-    struct stage s;
-    s.values = at;
-    s.cols = w->cols;
-    s.rounded = matrix_rounds_x(w, exact);
-    s.product = matrix_product(w, s.rounded);
-    return s;
-}
-
-static struct tile stage_tile(const struct stage *s, uint32_t n) {
-    struct tile t = { 0 };
-    t.n_rows = n;
-    t.stride = s->cols;
-    t.x = s->values;
-    if (s->product == PRODUCT_INTEGER) {
-        t.code = (const int32_t *)(const void *)s->values;
-        t.scale = s->values + (size_t)n * s->cols;
-        t.scale_stride = (s->cols + 127) / 128;
-    }
+static struct tile tile_of(const struct matrix *w, bool exact, uint32_t n, void *data) {
+    struct tile t = { .data = data, .n_rows = n, .cols = w->cols };
+    t.rounded = matrix_rounds_x(w, exact);
+    t.product = matrix_product(w, t.rounded);
     return t;
 }
 
-/* Row j of n: x as it is multiplied. x may be where it goes. */
-static void stage_round(const struct stage *s, uint32_t n, uint32_t j, const float *x) {
-    float *values = s->values + (size_t)j * s->cols;
-    if (s->product == PRODUCT_INTEGER)
-        tile_round_codes((int32_t *)(void *)values,
-                         s->values + (size_t)n * s->cols + (size_t)j * ((s->cols + 127) / 128), x,
-                         s->cols);
-    else if (s->rounded)
-        tile_round(values, x, s->cols);
-    else if (values != x)
-        memcpy(values, x, s->cols * sizeof(float));
-}
-
 /* weight · silu(min(w1 x, limit)) · clamp(w3 x, ±limit) of f rows at … at + m. */
-CPU_CLONES static void activate(const struct expert_ffn *a, const uint32_t *pick, uint32_t n,
-                                uint32_t at, uint32_t m, float (*v)[PANEL_ROWS],
-                                float (*u)[PANEL_ROWS], float *out) {
+static void activate(const struct expert_ffn *a, const struct cpu_forms *forms,
+                     const uint32_t *pick, uint32_t n, uint32_t at, uint32_t m,
+                     float (*v)[PANEL_ROWS], float (*u)[PANEL_ROWS], float *out) {
     const float *weights = cpu_ptr(a->weights);
-    for (uint32_t j = 0; j < n; j++) {
-        float weight = pick ? weights[pick[j]] : 1.0f;
-        for (uint32_t i = 0; i < m; i++)
-            out[(size_t)j * a->w1.rows + at + i] = arith_swiglu(v[j][i], u[j][i], a->limit, weight);
-    }
+    for (uint32_t j = 0; j < n; j++)
+        forms->swiglu(out + (size_t)j * a->w1.rows + at, v[j], u[j], m, a->limit,
+                      pick ? weights[pick[j]] : 1.0f);
 }
 
 /* Put m values of row j where the mode says. */
@@ -79,40 +45,49 @@ void cpu_expert_ffn(struct ops *ops, const struct expert_ffn *a) {
     const uint32_t *picks = cpu_ptr(a->pick);
     const uint32_t d = a->w1.cols, f = a->w1.rows;
     assert(a->w3.type == a->w1.type && a->w3.rows == f && a->w2.cols == f);
-    // Half of the shared scratch for each stage, so many rows at a time.
-    const size_t half = CPU_SHARED_BYTES / 2, wider = tile_row_bytes(d > f ? d : f);
-    const uint32_t tile_rows = wider * TILE_ROWS <= half ? TILE_ROWS : (uint32_t)(half / wider);
     assert(d <= CPU_MAX_COLS && f <= CPU_MAX_COLS);
-    const struct stage in = stage_of(&a->w1, ops->exact, cpu_shared(c));
-    const struct stage mid = stage_of(&a->w2, ops->exact, (unsigned char *)cpu_shared(c) + half);
-    const uint32_t f_height = panel_rows(f, c->n_threads);
-    const uint32_t d_height = panel_rows(a->w2.rows, c->n_threads);
+    const size_t in_bytes = tile_row_bytes(d), mid_bytes = tile_row_bytes(f) + f * sizeof(float);
+    const size_t fit = HALF / (in_bytes > mid_bytes ? in_bytes : mid_bytes);
+    const uint32_t most = tile_rows(a->n, fit < TILE_ROWS ? (uint32_t)fit : TILE_ROWS);
+    const struct tile whole_in = tile_of(&a->w1, ops->exact, most, cpu_shared(c));
+    const struct tile whole_mid =
+        tile_of(&a->w2, ops->exact, most, (unsigned char *)cpu_shared(c) + HALF);
+    float *mid = (float *)(void *)((unsigned char *)whole_mid.data + most * tile_row_bytes(f));
+    const uint32_t f_height = panel_rows(f, whole_in.product, c->n_threads);
+    const uint32_t d_height = panel_rows(a->w2.rows, whole_mid.product, c->n_threads);
+    const int f_chunk = panel_chunk(f / f_height, c->n_threads);
+    const int d_chunk = panel_chunk(a->w2.rows / d_height, c->n_threads);
+    assert(fit > 0);
 
 #pragma omp parallel num_threads(c->n_threads)
-    for (uint32_t first = 0; first < a->n; first += tile_rows) {
-        const uint32_t n = a->n - first < tile_rows ? a->n - first : tile_rows;
+    for (uint32_t first = 0; first < a->n; first += most) {
+        const uint32_t n = a->n - first < most ? a->n - first : most;
         const uint32_t *pick = picks ? picks + first : NULL;
-        const struct tile in_tile = stage_tile(&in, n), mid_tile = stage_tile(&mid, n);
+        struct tile in_tile = whole_in, mid_tile = whole_mid;
+        in_tile.n_rows = mid_tile.n_rows = n;
         unsigned char *scratch = cpu_scratch(c, omp_get_thread_num());
         float(*v)[PANEL_ROWS] = (void *)(scratch + PANEL_SCRATCH_BYTES);
         float(*u)[PANEL_ROWS] = v + TILE_ROWS;
 #pragma omp for
         for (uint32_t j = 0; j < n; j++)
-            stage_round(&in, n, j, x + (size_t)(pick ? pick[j] / a->n_chosen : first + j) * d);
-#pragma omp for schedule(dynamic)
+            tile_put(&in_tile, c->forms, j,
+                     x + (size_t)(pick ? pick[j] / a->n_chosen : first + j) * d);
+#pragma omp for schedule(dynamic, f_chunk)
         for (uint32_t at = 0; at < f; at += f_height) {
             uint32_t m = f - at < f_height ? f - at : f_height;
-            panel_multiply(&a->w1, at, m, in.product, &in_tile, v, scratch);
-            panel_multiply(&a->w3, at, m, in.product, &in_tile, u, scratch);
-            activate(a, pick, n, at, m, v, u, mid.values);
+            panel_multiply(&a->w1, at, m, &in_tile, c->forms, matrix_row(&a->w3, at), v, scratch);
+            panel_multiply(&a->w3, at, m, &in_tile, c->forms, matrix_row(&a->w1, at + m), u,
+                           scratch);
+            activate(a, c->forms, pick, n, at, m, v, u, mid);
         }
 #pragma omp for
         for (uint32_t j = 0; j < n; j++)
-            stage_round(&mid, n, j, mid.values + (size_t)j * f);
-#pragma omp for schedule(dynamic)
+            tile_put(&mid_tile, c->forms, j, mid + (size_t)j * f);
+#pragma omp for schedule(dynamic, d_chunk)
         for (uint32_t at = 0; at < a->w2.rows; at += d_height) {
             uint32_t m = a->w2.rows - at < d_height ? a->w2.rows - at : d_height;
-            panel_multiply(&a->w2, at, m, mid.product, &mid_tile, v, scratch);
+            panel_multiply(&a->w2, at, m, &mid_tile, c->forms, matrix_row(&a->w2, at + m), v,
+                           scratch);
             for (uint32_t j = 0; j < n; j++)
                 put(a, pick ? pick + j : NULL, first + j, at, m, v[j]);
         }

@@ -9,34 +9,20 @@
  * is unique because candidates are totally ordered. */
 
 #define KEY_GROUP 32 /* columns that share a scale */
-/* Keys scored together: two AVX-512 registers of 16-bit sums; with Pro's 128 columns, 16 KiB. */
+/* Keys scored between offers to the heap: a few vectors of them. */
 #define KEY_BLOCK 64
 /* Fewer keys than this are not worth a second thread: about 25 us of work with Pro's 64 heads. */
 #define KEYS_PER_THREAD 256
-_Static_assert(KEYS_PER_THREAD % KEY_BLOCK == 0, "parts are whole blocks");
+_Static_assert(KEYS_PER_THREAD % KEY_BLOCK == 0 && KEY_BLOCK % KEY_LANES == 0, "whole blocks");
 
 /* --- Hadamard ------------------------------------------------------------------------------- */
 
-CPU_CLONES
-void hadamard_row(float *x, uint32_t n) {
-    assert((n & (n - 1)) == 0);
-    for (size_t half = 1; half < n; half *= 2)
-        for (size_t i = 0; i < n; i += 2 * half)
-            for (size_t k = i; k < i + half; k++) {
-                float a = x[k], b = x[k + half];
-                x[k] = a + b;
-                x[k + half] = a - b;
-            }
-    float scale = inverse_root(n);
-    for (size_t i = 0; i < n; i++)
-        x[i] *= scale;
-}
-
 void cpu_hadamard(struct ops *ops, const struct hadamard *a) {
+    const struct cpu_ops *c = cpu_of(ops);
     float *x = cpu_ptr(a->x);
-#pragma omp parallel for num_threads(cpu_of(ops)->n_threads) schedule(static) if (a->n_rows > 64)
+#pragma omp parallel for num_threads(c->n_threads) schedule(static) if (a->n_rows > 64)
     for (uint32_t row = 0; row < a->n_rows; row++)
-        hadamard_row(x + (size_t)row * a->dim, a->dim);
+        c->forms->hadamard(x + (size_t)row * a->dim, a->dim);
 }
 
 /* --- the k highest -------------------------------------------------------------------------- */
@@ -104,6 +90,7 @@ static void best_write(struct best *b, int32_t *chosen) {
 
 struct indexer {
     const struct index_topk *a;
+    const struct cpu_forms *forms;
     struct kv_pages pages;
     struct kv_shape shape;
     const float *q, *weights;
@@ -114,125 +101,54 @@ struct indexer {
 /* A thread's scratch. */
 struct index_scratch {
     struct best best;
-    float *weight;  /* [Hi]: w_h of the row */
-    float *q_scale; /* [Hi, groups] */
-    int16_t *q;     /* [Hi, ci]: twice the code's value */
-    int16_t *key;   /* [ci, KEY_BLOCK] likewise: column by column, so that keys are lanes */
-    float *k_scale; /* [groups, KEY_BLOCK] */
-    float *exact;   /* [ci]: a key, in exact mode */
-    float *score;   /* [KEY_BLOCK] */
+    float *weight;            /* [Hi]: w_h of the row */
+    struct index_query query; /* the row's, rounded */
+    float *exact;             /* [ci]: a key, in exact mode */
+    float *score;             /* [KEY_BLOCK] */
 };
 
 static struct index_scratch scratch_of(const struct indexer *x, unsigned char *memory) {
-    size_t heads = x->a->n_heads, ci = x->ci, groups = x->n_groups, used = 0;
-    struct index_scratch s;
+    size_t heads = x->a->n_heads, groups = heads * x->n_groups, used = 0;
+    struct index_scratch s = { .query = { .n_heads = x->a->n_heads, .n_groups = x->n_groups } };
 #define TAKE(member, count)                                                                        \
     s.member = (void *)(memory + used);                                                            \
     used += ((count) * sizeof *s.member + 63) & ~(size_t)63;
     TAKE(best.heap, x->a->k)
     TAKE(weight, heads)
-    TAKE(q_scale, heads * groups)
-    TAKE(q, heads * ci)
-    TAKE(key, ci * KEY_BLOCK)
-    TAKE(k_scale, groups * KEY_BLOCK)
-    TAKE(exact, ci)
+    TAKE(query.scale, groups)
+    TAKE(query.code, groups * KEY_GROUP)
+    TAKE(query.minus, groups)
+    TAKE(exact, x->ci)
     TAKE(score, (size_t)KEY_BLOCK)
 #undef TAKE
     assert(used <= CPU_THREAD_BYTES);
+    s.query.weight = s.weight;
     s.best.n = 0;
     s.best.most = x->a->k;
     return s;
 }
 
 /* The row's query, rounded, and its weights. */
-CPU_CLONES
 static void load_query(const struct indexer *x, uint32_t i, struct index_scratch *s) {
     const struct index_topk *a = x->a;
-    size_t ci = x->ci, n_groups = x->n_groups;
-    for (size_t h = 0; h < a->n_heads; h++) {
+    for (size_t h = 0; h < a->n_heads; h++)
         s->weight[h] = x->weights[(size_t)i * a->n_heads + h] * a->weight_scale;
-        const float *q = x->q + ((size_t)i * a->n_heads + h) * ci;
-        for (size_t g = 0; !x->exact && g < n_groups; g++) {
-            const float *group = q + g * KEY_GROUP;
-            uint8_t scale = fp4_scale_code(arith_amax(group, KEY_GROUP));
-            float inverse = e8m0_value((uint8_t)(254 - scale)); // normal: see lowbit.h
-            s->q_scale[h * n_groups + g] = e8m0_value(scale);
-            for (size_t col = 0; col < KEY_GROUP; col++)
-                s->q[h * ci + g * KEY_GROUP + col] =
-                    (int16_t)e2m1_times_2(e2m1_code(group[col] * inverse));
-        }
-    }
+    if (!x->exact)
+        x->forms->query(&s->query, x->q + (size_t)i * a->n_heads * x->ci);
 }
 
-/* Keys first … +n of a sequence into columns. Unused lanes are zero: scored and not looked at. */
-CPU_CLONES
-static void load_keys(const struct indexer *x, uint32_t table, uint32_t first, uint32_t n,
-                      struct index_scratch *s) {
-    size_t codes = x->ci / 2, n_groups = x->n_groups;
-    const unsigned char *key[KEY_BLOCK];
-    for (uint32_t j = 0; j < n; j++)
-        key[j] = kv_at(&x->pages, x->shape, table, first + j);
-    for (size_t byte = 0; byte < codes; byte++) {
-        uint8_t column[KEY_BLOCK] = { 0 };
-        for (uint32_t j = 0; j < n; j++)
-            column[j] = key[j][byte];
-        int16_t *even = s->key + 2 * byte * KEY_BLOCK, *odd = even + KEY_BLOCK;
-#pragma omp simd
-        for (size_t j = 0; j < KEY_BLOCK; j++) {
-            even[j] = (int16_t)e2m1_times_2(column[j] & 15);
-            odd[j] = (int16_t)e2m1_times_2(column[j] >> 4);
-        }
+/* Scores of keys first … +n of a sequence. Lanes that are too many score the last key again. */
+static void score_block(const struct indexer *x, uint32_t table, uint32_t first, uint32_t n,
+                        const struct index_scratch *s) {
+    for (uint32_t at = 0; at < n; at += KEY_LANES) {
+        const unsigned char *keys[KEY_LANES];
+        for (uint32_t j = 0; j < KEY_LANES; j++)
+            keys[j] = kv_at(&x->pages, x->shape, table, first + (at + j < n ? at + j : n - 1));
+        x->forms->index_scores(s->score + at, &s->query, keys);
     }
-    for (size_t g = 0; g < n_groups; g++)
-        for (uint32_t j = 0; j < KEY_BLOCK; j++)
-            s->k_scale[g * KEY_BLOCK + j] = j < n ? e8m0_value(key[j][codes + g]) : 0.0f;
-}
-
-/* Σ q·k of one group for a block of keys. 32 products of at most 12·12 fit 16 bits. */
-static inline void sum_group(const int16_t *q, const int16_t *key, int16_t *sum) {
-    for (size_t j = 0; j < KEY_BLOCK; j++)
-        sum[j] = 0;
-    for (size_t col = 0; col < KEY_GROUP; col += 4) {
-        const int16_t *k = key + col * KEY_BLOCK;
-        int16_t q0 = q[col], q1 = q[col + 1], q2 = q[col + 2], q3 = q[col + 3];
-#pragma omp simd
-        for (size_t j = 0; j < KEY_BLOCK; j++)
-            sum[j] = (int16_t)(sum[j] + q0 * k[j] + q1 * k[KEY_BLOCK + j] +
-                               q2 * k[2 * KEY_BLOCK + j] + q3 * k[3 * KEY_BLOCK + j]);
-    }
-}
-
-/* score_j = seq over heads of w_h · relu(q_h·key_j), where q·key is, group by group from +0,
- * acc = fmaf((float)Σ, (s_q·s_k)·2^-2, acc): codes are doubled on both sides. Starting from −0 makes
- * the first fmaf the first product, whatever its sign: that is what seq says. */
-CPU_CLONES
-static void score_block(const struct indexer *x, const struct index_scratch *s) {
-    size_t n_heads = x->a->n_heads, ci = x->ci, n_groups = x->n_groups;
-    float score[KEY_BLOCK], acc[KEY_BLOCK];
-    int16_t sum[KEY_BLOCK];
-    for (size_t j = 0; j < KEY_BLOCK; j++)
-        score[j] = -0.0f;
-    for (size_t h = 0; h < n_heads; h++) {
-        for (size_t j = 0; j < KEY_BLOCK; j++)
-            acc[j] = 0.0f;
-        for (size_t g = 0; g < n_groups; g++) {
-            sum_group(s->q + h * ci + g * KEY_GROUP, s->key + g * KEY_GROUP * KEY_BLOCK, sum);
-            const float *k_scale = s->k_scale + g * KEY_BLOCK;
-            float q_scale = s->q_scale[h * n_groups + g];
-#pragma omp simd
-            for (size_t j = 0; j < KEY_BLOCK; j++)
-                acc[j] = fmaf((float)sum[j], q_scale * k_scale[j] * 0.25f, acc[j]);
-        }
-        float weight = s->weight[h];
-#pragma omp simd
-        for (size_t j = 0; j < KEY_BLOCK; j++)
-            score[j] = fmaf(weight, acc[j] > 0.0f ? acc[j] : 0.0f, score[j]);
-    }
-    memcpy(s->score, score, sizeof score);
 }
 
 /* Exact mode: T16 of what was not rounded. */
-CPU_CLONES
 static void score_block_exact(const struct indexer *x, uint32_t i, uint32_t table, uint32_t first,
                               uint32_t n, const struct index_scratch *s) {
     size_t ci = x->ci, n_heads = x->a->n_heads;
@@ -257,12 +173,10 @@ static void search(const struct indexer *x, const struct kv_rows *seq, uint32_t 
     load_query(x, i, s);
     for (uint32_t block = first; block < end; block += KEY_BLOCK) {
         uint32_t n = end - block < KEY_BLOCK ? end - block : KEY_BLOCK;
-        if (x->exact) {
+        if (x->exact)
             score_block_exact(x, i, seq->keys, block, n, s);
-        } else {
-            load_keys(x, seq->keys, block, n, s);
-            score_block(x, s);
-        }
+        else
+            score_block(x, seq->keys, block, n, s);
         for (uint32_t j = 0; j < n; j++)
             best_offer(&s->best, candidate(s->score[j], block + j));
     }
@@ -325,6 +239,7 @@ void cpu_index_topk(struct ops *ops, const struct index_topk *a) {
     const struct cpu_ops *c = cpu_of(ops);
     struct indexer x = {
         .a = a,
+        .forms = c->forms,
         .pages = kv_pages_of(&a->kv),
         .shape = kv_shape(index_key_bytes(ops->exact, a->kv.index_dim), a->kv.page_bytes),
         .q = cpu_ptr(a->q),

@@ -13,18 +13,14 @@
 #ifndef SLUICE_KERNELS_CPU_INTERNAL_H
 #define SLUICE_KERNELS_CPU_INTERNAL_H
 
-/* Loops over lanes are the arithmetic, and -O2 leaves most of them scalar. Before the includes: what
- * is inlined from there must agree. (-O0 builds stay what they are.) */
-#if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__)
-#pragma GCC optimize("O3")
-#endif
-
 #include "kernels/arith.h"
+#include "kernels/cpu/forms.h"
 #include "kernels/ops.h"
 
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* 1 MiB for the scores of a row against every entry that a model of 1M positions can have (2^18
  * floats), three more for tiles. */
@@ -35,26 +31,11 @@
  * two tiles there), scales included. */
 #define CPU_MAX_COLS (1u << 20)
 
-/* Plain loops, compiled several times: AVX-512, AVX2 with FMA, and the baseline, where fmaf is a
- * call. The bits are the same, so the machine's choice cannot be seen. Sanitizers run before the
- * resolver could, and clang 14 does not know these names. Put it before a function whose loops
- * matter; what that calls must be CPU_INLINE (or small and `static inline`) to be compiled along.
- *
- * What gcc 12 makes vector code of, in sums by T16: the loop over the 16 lanes outside, over a fixed
- * number of columns inside, sums in locals (panel.c). The other way round it keeps them in memory. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__) &&       \
-    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define CPU_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define CPU_CLONES
-#endif
-
-#define CPU_INLINE static inline __attribute__((always_inline))
-
 struct cpu_allocation; /* backend.c: what close must free */
 
 struct cpu_ops {
-    struct ops ops; /* first: a struct ops * is a struct cpu_ops * */
+    struct ops ops;                /* first: a struct ops * is a struct cpu_ops * */
+    const struct cpu_forms *forms; /* the loops for this machine */
     int n_threads;
     unsigned char *scratch; /* n_threads × CPU_THREAD_BYTES, then CPU_SHARED_BYTES */
     struct cpu_allocation *allocations;

@@ -2,62 +2,30 @@
 
 #include <string.h>
 
-/* Columns that share a scale: of an entry (E4M3), of an index key (E2M1). Spec 6. */
-#define ENTRY_GROUP 64
-#define KEY_GROUP   32
-
 /* --- entries -------------------------------------------------------------------------------- */
 
-/* code · scale = x · (1/scale), exactly: both are powers of two and normal (lowbit.h). */
-static inline float e8m0_inverse(uint8_t code) {
-    return e8m0_value((uint8_t)(254 - code));
-}
-
-CPU_CLONES
-void kv_entry_pack(bool exact, const float *x, uint32_t c, uint32_t r, unsigned char *entry) {
-    if (exact) {
+void kv_entry_pack(const struct cpu_forms *forms, bool exact, const float *x, uint32_t c,
+                   uint32_t r, unsigned char *entry) {
+    if (exact)
         memcpy(entry, x, (size_t)c * sizeof *x);
-        return;
-    }
-    size_t coded = c - r, n_groups = coded / ENTRY_GROUP;
-    assert(r < c && coded % ENTRY_GROUP == 0);
-    unsigned char *scales = entry + coded, *rotary = scales + n_groups;
-    for (size_t g = 0; g < n_groups; g++) {
-        const float *group = x + g * ENTRY_GROUP;
-        uint8_t scale = fp8_scale_code(arith_amax(group, ENTRY_GROUP));
-        float inverse = e8m0_inverse(scale);
-        unsigned char *codes = entry + g * ENTRY_GROUP;
-        scales[g] = scale;
-#pragma omp simd
-        for (int i = 0; i < ENTRY_GROUP; i++)
-            codes[i] = e4m3_code(group[i] * inverse);
-    }
-    for (size_t i = 0; i < r; i++) {
-        uint16_t code = bf16_code(x[coded + i]);
-        memcpy(rotary + 2 * i, &code, sizeof code);
-    }
-    size_t used = coded + n_groups + 2 * (size_t)r;
-    memset(entry + used, 0, kv_entry_bytes(false, c, r) - used);
+    else
+        forms->entry_pack(x, c, r, entry);
 }
 
-CPU_CLONES
-void kv_entry_unpack(bool exact, const unsigned char *entry, uint32_t c, uint32_t r, float *x) {
-    if (exact) {
+void kv_entry_unpack(const struct cpu_forms *forms, bool exact, const unsigned char *entry,
+                     uint32_t c, uint32_t r, float *x) {
+    if (exact)
         memcpy(x, entry, (size_t)c * sizeof *x);
-        return;
-    }
-    size_t coded = c - r, n_groups = coded / ENTRY_GROUP;
-    const unsigned char *scales = entry + coded, *rotary = scales + n_groups;
-    for (size_t g = 0; g < n_groups; g++) {
-        float scale = e8m0_value(scales[g]);
-        const unsigned char *codes = entry + g * ENTRY_GROUP;
-        float *group = x + g * ENTRY_GROUP;
-#pragma omp simd
-        for (int i = 0; i < ENTRY_GROUP; i++)
-            group[i] = e4m3_value(codes[i]) * scale;
-    }
-    for (size_t i = 0; i < r; i++)
-        x[coded + i] = bf16_value(load_u16(rotary + 2 * i));
+    else
+        forms->entry_unpack(entry, c, r, x);
+}
+
+void index_key_pack(const struct cpu_forms *forms, bool exact, const float *x, uint32_t ci,
+                    unsigned char *key) {
+    if (exact)
+        memcpy(key, x, (size_t)ci * sizeof *x);
+    else
+        forms->key_pack(x, ci, key);
 }
 
 void cpu_kv_pack(struct ops *ops, const struct kv_pack *a) {
@@ -66,29 +34,8 @@ void cpu_kv_pack(struct ops *ops, const struct kv_pack *a) {
     uint32_t bytes = kv_entry_bytes(ops->exact, a->c, a->r);
 #pragma omp parallel for num_threads(cpu_of(ops)->n_threads) schedule(static) if (a->n_rows > 64)
     for (uint32_t row = 0; row < a->n_rows; row++)
-        kv_entry_pack(ops->exact, kv + (size_t)row * a->c, a->c, a->r,
+        kv_entry_pack(cpu_of(ops)->forms, ops->exact, kv + (size_t)row * a->c, a->c, a->r,
                       entries + (size_t)row * bytes);
-}
-
-/* --- index keys ----------------------------------------------------------------------------- */
-
-void index_key_pack(bool exact, const float *x, uint32_t ci, unsigned char *key) {
-    if (exact) {
-        memcpy(key, x, (size_t)ci * sizeof *x);
-        return;
-    }
-    assert(ci % KEY_GROUP == 0);
-    unsigned char *scales = key + ci / 2;
-    for (uint32_t g = 0; g < ci / KEY_GROUP; g++) {
-        const float *group = x + g * KEY_GROUP;
-        uint8_t scale = fp4_scale_code(arith_amax(group, KEY_GROUP));
-        float inverse = e8m0_inverse(scale);
-        unsigned char *codes = key + g * (KEY_GROUP / 2);
-        scales[g] = scale;
-        for (int i = 0; i < KEY_GROUP / 2; i++)
-            codes[i] = (unsigned char)(e2m1_code(group[2 * i] * inverse) |
-                                       e2m1_code(group[2 * i + 1] * inverse) << 4);
-    }
 }
 
 /* --- the window ----------------------------------------------------------------------------- */

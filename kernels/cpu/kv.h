@@ -59,14 +59,14 @@ static inline uint32_t kv_position(const struct kv_rows *s, uint32_t row) {
 
 /* An entry of c floats, as kv_entry_bytes says: FP8 in groups of 64, BF16 for the last r, the
  * padding zero. */
-void kv_entry_pack(bool exact, const float *x, uint32_t c, uint32_t r, unsigned char *entry);
-void kv_entry_unpack(bool exact, const unsigned char *entry, uint32_t c, uint32_t r, float *x);
+void kv_entry_pack(const struct cpu_forms *forms, bool exact, const float *x, uint32_t c,
+                   uint32_t r, unsigned char *entry);
+void kv_entry_unpack(const struct cpu_forms *forms, bool exact, const unsigned char *entry,
+                     uint32_t c, uint32_t r, float *x);
 
 /* An index key of ci floats, as index_key_bytes says: FP4 in groups of 32. */
-void index_key_pack(bool exact, const float *x, uint32_t ci, unsigned char *key);
-
-/* Hadamard transform of n floats in place, a power of two: butterflies 1, 2, …, then ·n^−½. */
-void hadamard_row(float *x, uint32_t n);
+void index_key_pack(const struct cpu_forms *forms, bool exact, const float *x, uint32_t ci,
+                    unsigned char *key);
 
 /* n^−½ as a float: correctly rounded, however it is arrived at (double has bits to spare). */
 static inline float inverse_root(uint32_t n) {

@@ -2,79 +2,50 @@
 
 #include <omp.h>
 
-/* A tile of rows of x in the shared scratch, rounded as this product wants it: floats or codes from
- * the start, scales behind them. For matrices that do not round, the rows as they are. */
-static struct tile tile_in(const struct matmul *a, const float *x, uint32_t first, uint32_t n,
-                           bool rounded, enum product product, void *shared) {
-    size_t width = (size_t)a->n_groups * a->w.cols;
-    struct tile t = { 0 };
-    t.n_rows = n;
-    t.stride = width;
-    t.x = rounded ? shared : x + first * width;
-    if (product == PRODUCT_INTEGER) {
-        t.code = shared;
-        t.scale = (const float *)shared + n * width;
-        t.scale_stride = (size_t)a->n_groups * ((a->w.cols + 127) / 128);
-    }
+/* Rows first … first + n of x, in the shared scratch: a tile for each group, one behind the other. */
+static struct tile group_tile(const struct matmul *a, bool rounded, uint32_t n, uint32_t group,
+                              void *shared) {
+    struct tile t = { .n_rows = n, .cols = a->w.cols, .rounded = rounded };
+    t.data = (unsigned char *)shared + (size_t)group * n * tile_row_bytes(a->w.cols);
+    t.product = matrix_product(&a->w, rounded);
     return t;
-}
-
-/* Round one group's columns of one row. Groups of 128 begin anew with each of wo_a's groups. */
-static void round_part(const struct matmul *a, const float *x, const struct tile *t, uint32_t row,
-                       uint32_t group, enum product product, float *shared) {
-    size_t at = row * t->stride + (size_t)group * a->w.cols;
-    if (product == PRODUCT_INTEGER) {
-        size_t scales = row * t->scale_stride + group * (t->scale_stride / a->n_groups);
-        tile_round_codes((int32_t *)(void *)shared + at, shared + t->n_rows * t->stride + scales,
-                         x + at, a->w.cols);
-    } else {
-        tile_round(shared + at, x + at, a->w.cols);
-    }
 }
 
 void cpu_matmul(struct ops *ops, const struct matmul *a) {
     struct cpu_ops *c = cpu_of(ops);
     const float *x = cpu_ptr(a->x);
-    float *y = cpu_ptr(a->y), *shared = cpu_shared(c);
+    float *y = cpu_ptr(a->y);
+    void *shared = cpu_shared(c);
     const bool rounded = a->quantize && matrix_rounds_x(&a->w, ops->exact);
-    const enum product product = matrix_product(&a->w, rounded);
     const uint32_t group_rows = a->w.rows / a->n_groups;
-    const uint32_t height = panel_rows(a->w.rows, c->n_threads);
+    const uint32_t height = panel_rows(a->w.rows, matrix_product(&a->w, rounded), c->n_threads);
     const uint32_t group_panels = (group_rows + height - 1) / height;
+    const int chunk = panel_chunk(a->n_groups * group_panels, c->n_threads);
     const size_t row_bytes = a->n_groups * tile_row_bytes(a->w.cols);
-    const uint32_t most = row_bytes * TILE_ROWS <= CPU_SHARED_BYTES
-                              ? TILE_ROWS
-                              : (uint32_t)(CPU_SHARED_BYTES / row_bytes);
-    assert(!rounded || (size_t)a->n_groups * a->w.cols <= CPU_MAX_COLS);
-    const uint32_t tile_rows = rounded ? most : TILE_ROWS;
+    const size_t fit = CPU_SHARED_BYTES / row_bytes;
+    const uint32_t most = tile_rows(a->n_rows, fit < TILE_ROWS ? (uint32_t)fit : TILE_ROWS);
+    assert(fit > 0);
 
 #pragma omp parallel num_threads(c->n_threads)
-    for (uint32_t first = 0; first < a->n_rows; first += tile_rows) {
-        const uint32_t n = a->n_rows - first < tile_rows ? a->n_rows - first : tile_rows;
-        const struct tile tile = tile_in(a, x, first, n, rounded, product, shared);
-        if (rounded) {
+    for (uint32_t first = 0; first < a->n_rows; first += most) {
+        const uint32_t n = a->n_rows - first < most ? a->n_rows - first : most;
 #pragma omp for
-            for (uint32_t i = 0; i < n * a->n_groups; i++)
-                round_part(a, x + first * tile.stride, &tile, i / a->n_groups, i % a->n_groups,
-                           product, shared);
+        for (uint32_t i = 0; i < n * a->n_groups; i++) {
+            const struct tile t = group_tile(a, rounded, n, i % a->n_groups, shared);
+            tile_put(&t, c->forms, i / a->n_groups,
+                     x + ((size_t)first * a->n_groups + i) * a->w.cols);
         }
         unsigned char *scratch = cpu_scratch(c, omp_get_thread_num());
         float(*out)[PANEL_ROWS] = (void *)(scratch + PANEL_SCRATCH_BYTES);
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(dynamic, chunk)
         for (uint32_t i = 0; i < a->n_groups * group_panels; i++) {
-            uint32_t group = i / group_panels, at = i % group_panels * height;
-            uint32_t m = group_rows - at < height ? group_rows - at : height;
-            struct tile part = tile;
-            if (product == PRODUCT_INTEGER) {
-                part.code += (size_t)group * a->w.cols;
-                part.scale += group * (tile.scale_stride / a->n_groups);
-            } else {
-                part.x += (size_t)group * a->w.cols;
-            }
-            panel_multiply(&a->w, group * group_rows + at, m, product, &part, out, scratch);
+            const uint32_t group = i / group_panels, at = i % group_panels * height;
+            const uint32_t m = group_rows - at < height ? group_rows - at : height;
+            const struct tile t = group_tile(a, rounded, n, group, shared);
+            const uint32_t row = group * group_rows + at;
+            panel_multiply(&a->w, row, m, &t, c->forms, matrix_row(&a->w, row + m), out, scratch);
             for (uint32_t j = 0; j < n; j++)
-                memcpy(y + (size_t)(first + j) * a->w.rows + group * group_rows + at, out[j],
-                       m * sizeof(float));
+                memcpy(y + (size_t)(first + j) * a->w.rows + row, out[j], m * sizeof(float));
         }
     }
 }

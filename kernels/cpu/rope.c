@@ -12,19 +12,12 @@ void cpu_rope_table(struct ops *ops, const struct rope_table *a) {
         }
 }
 
-/* (a + ib)·(cos + i sin), or its conjugate. */
-CPU_CLONES static void rotate_head(float *x, const float *cs, uint32_t r, bool inverse) {
-    for (uint32_t i = 0; i < r; i += 2) {
-        float a = x[i], b = x[i + 1], cos_i = cs[i], sin_i = inverse ? -cs[i + 1] : cs[i + 1];
-        x[i] = fmaf(a, cos_i, -(b * sin_i));
-        x[i + 1] = fmaf(a, sin_i, b * cos_i);
-    }
-}
-
 void cpu_rotate(struct ops *ops, const struct rotate *a) {
+    const struct cpu_ops *c = cpu_of(ops);
     float *x = cpu_ptr(a->x);
     const float *cs = cpu_ptr(a->cs);
-#pragma omp parallel for num_threads(cpu_of(ops)->n_threads)
+#pragma omp parallel for num_threads(c->n_threads)
     for (uint64_t i = 0; i < (uint64_t)a->n_rows * a->n_heads; i++)
-        rotate_head(x + i * a->c + (a->c - a->r), cs + i / a->n_heads * a->r, a->r, a->inverse);
+        c->forms->rotate(x + i * a->c + (a->c - a->r), cs + i / a->n_heads * a->r, a->r,
+                         a->inverse);
 }

@@ -6,6 +6,7 @@
 
 #include "tests/kernels/kv_fixture.h"
 #include "kernels/cpu/cpu.h"
+#include "tests/kernels/each_form.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -55,6 +56,7 @@ void kv_fixture_open(struct kv_fixture *f, const struct kv_fixture_options *opti
     f->ring_entries = options->window + options->rollback;
     struct cpu_options cpu = { .n_threads = options->n_threads, .exact = options->exact };
     assert_int_equal(cpu_open(&f->ops, &cpu, &err), OK);
+    each_form_use(f->ops);
 
     deal_tables(f);
     f->n_pages = f->n_tables + 3; // a few that nobody has

@@ -5,6 +5,7 @@
 #define SLUICE_TESTS_KERNELS_REFERENCE_H
 
 #include "kernels/cpu/cpu.h"
+#include "tests/kernels/each_form.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -226,10 +227,11 @@ static inline double reference_product_double(const struct matrix *w, uint32_t r
 /* --- a backend and its memory ----------------------------------------------------------------- */
 
 static inline struct ops *test_open(uint32_t n_threads, bool exact) {
-    struct cpu_options options = { n_threads, exact };
+    struct cpu_options options = { .n_threads = n_threads, .exact = exact };
     struct ops *ops = NULL;
     struct err err = { 0 };
     assert_int_equal(cpu_open(&ops, &options, &err), OK);
+    each_form_use(ops);
     return ops;
 }
 static inline struct mem test_alloc(struct ops *ops, size_t bytes) {

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "tests/kernels/each_form.h"
 #include "tests/kernels/kv_fixture.h"
 #include "kernels/arith.h"
 
@@ -367,5 +368,5 @@ int main(void) {
         cmocka_unit_test(contexts_beyond_the_kept_scores_give_the_same_bits),
         cmocka_unit_test(a_sink_may_be_far_off),
     };
-    return cmocka_run_group_tests_name("attention", tests, NULL, NULL);
+    return each_form_run(tests);
 }

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "tests/kernels/each_form.h"
 #include "tests/kernels/kv_fixture.h"
 #include "kernels/arith.h"
 
@@ -423,5 +424,5 @@ int main(void) {
         cmocka_unit_test(every_rollback_leaves_no_trace),
         cmocka_unit_test(every_rollback_leaves_no_trace_in_wide_groups),
     };
-    return cmocka_run_group_tests_name("compressor", tests, NULL, NULL);
+    return each_form_run(tests);
 }

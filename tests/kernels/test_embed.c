@@ -82,5 +82,5 @@ int main(void) {
         cmocka_unit_test(every_stream_gets_the_same_added),
         cmocka_unit_test(parts_are_summed_in_order_and_shared_comes_last),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return each_form_run(tests);
 }

@@ -216,5 +216,5 @@ int main(void) {
         cmocka_unit_test(threads_and_row_splits_cannot_be_seen),
         cmocka_unit_test(wide_experts_take_fewer_rows_at_a_time),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return each_form_run(tests);
 }

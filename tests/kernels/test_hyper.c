@@ -314,5 +314,5 @@ int main(void) {
         cmocka_unit_test(head_mixes_without_normalizing),
         cmocka_unit_test(threads_and_row_splits_cannot_be_seen),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return each_form_run(tests);
 }

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "tests/kernels/each_form.h"
 #include "tests/kernels/kv_fixture.h"
 #include "kernels/arith.h"
 
@@ -371,5 +372,5 @@ int main(void) {
         cmocka_unit_test(long_contexts_are_searched_in_parts),
         cmocka_unit_test(full_shape_is_the_same),
     };
-    return cmocka_run_group_tests_name("indexer", tests, NULL, NULL);
+    return each_form_run(tests);
 }

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "tests/kernels/each_form.h"
 #include "tests/kernels/kv_fixture.h"
 
 #include <math.h>
@@ -225,5 +226,5 @@ int main(void) {
         cmocka_unit_test(ring_holds_the_last_entries_after_any_steps),
         cmocka_unit_test(ring_serves_every_rollback),
     };
-    return cmocka_run_group_tests_name("kv", tests, NULL, NULL);
+    return each_form_run(tests);
 }

@@ -228,5 +228,5 @@ int main(void) {
         cmocka_unit_test(extreme_fp4_sums_are_exact),
         cmocka_unit_test(no_rows_is_nothing_to_do),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return each_form_run(tests);
 }

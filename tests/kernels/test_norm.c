@@ -73,5 +73,5 @@ int main(void) {
         cmocka_unit_test(epsilon_counts),
         cmocka_unit_test(a_row_of_zeros_stays_zero),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return each_form_run(tests);
 }

@@ -94,5 +94,5 @@ int main(void) {
         cmocka_unit_test(pairs_turn_and_turn_back),
         cmocka_unit_test(threads_and_row_splits_cannot_be_seen),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return each_form_run(tests);
 }

@@ -182,5 +182,5 @@ int main(void) {
         cmocka_unit_test(extreme_logits_stay_finite),
         cmocka_unit_test(threads_cannot_be_seen),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return each_form_run(tests);
 }
