@@ -1,5 +1,6 @@
 #include "io/device.h"
 
+#include "io/mount.h"
 #include "io/reader.h"
 
 #include <errno.h>
@@ -167,38 +168,6 @@ static bool read_number(const char *path, uint64_t *number) {
     return true;
 }
 
-// The mount that fd is reached through, by /proc/self/mountinfo: its file system, and what it was
-// mounted from. By number where the kernel tells it (5.8): a btrfs file has another device number
-// than its mount.
-static void find_mount(int fd, dev_t device, char filesystem[24], char source[PATH_MAX]) {
-    uint64_t wanted_id = 0;
-#ifdef STATX_MNT_ID
-    struct statx sx;
-    if (statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &sx) == 0 && (sx.stx_mask & STATX_MNT_ID))
-        wanted_id = sx.stx_mnt_id;
-#else
-    (void)fd;
-#endif
-    FILE *f = fopen("/proc/self/mountinfo", "re");
-    char *line = NULL;
-    size_t line_bytes = 0;
-    while (f && getline(&line, &line_bytes, f) > 0) {
-        uint64_t id;
-        unsigned major_number, minor_number;
-        const char *rest = strstr(line, " - ");
-        if (!rest ||
-            sscanf(line, "%" SCNu64 " %*d %u:%u", &id, &major_number, &minor_number) != 3 ||
-            !(wanted_id ? id == wanted_id : makedev(major_number, minor_number) == device))
-            continue;
-        if (sscanf(rest, " - %23s %4095s", filesystem, source) != 2)
-            filesystem[0] = source[0] = '\0';
-        break;
-    }
-    free(line);
-    if (f)
-        fclose(f);
-}
-
 // /sys's directory of a block device, the whole disk where it is a partition.
 static bool block_directory(dev_t device, char resolved[PATH_MAX]) {
     char path[PATH_MAX + 16];
@@ -237,9 +206,10 @@ enum status device_examine_fd(struct device *out, int fd, const char *path, stru
     off_t end = S_ISREG(st.st_mode) ? st.st_size : lseek(fd, 0, SEEK_END);
     out->bytes = end > 0 ? (uint64_t)end : 0;
     dev_t device = S_ISREG(st.st_mode) ? st.st_dev : st.st_rdev;
-    char source[PATH_MAX] = "";
-    find_mount(fd, device, out->filesystem, source);
-    examine_block_device(out, device, source);
+    struct mount mount;
+    mount_find(&mount, "/proc/self/mountinfo", mount_id_of(fd), device);
+    memcpy(out->filesystem, mount.filesystem, sizeof out->filesystem);
+    examine_block_device(out, device, mount.source);
     examine_direct(out, fd);
     return OK;
 }
