@@ -1,5 +1,4 @@
 #include "cache/slots.h"
-#include "cache/policy.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -19,8 +18,9 @@ struct cell {
     unsigned char *data;
     uint64_t read_bytes;
     bool for_demand;  /* why the read was issued: a miss, or a prefetch */
-    bool speculative; /* a prefetch that no demand has asked for so far */
+    bool speculative; /* a prefetch that no demand has asked for so far, and not taken back */
     bool cancelling;  /* reader_cancel was called; the request has not ended yet */
+    uint32_t cold_at; /* 1 + its place among the cold ones; 0: not one of them */
     struct request request;
 };
 
@@ -57,7 +57,8 @@ struct slots {
     struct cell *cells;
     uint32_t *slot_of; /* by expert; NONE */
     uint32_t *free;    /* a stack of the EMPTY slots */
-    uint32_t n_free, n_loading;
+    uint32_t *cold;    /* READY: prefetches taken back too late, and not asked for since */
+    uint32_t n_free, n_loading, n_cold;
     struct claim *claims;
     uint32_t *by_age; /* claims that are open, oldest first */
     uint32_t n_claims;
@@ -76,6 +77,8 @@ static void claim_hand(struct slots *s, struct claim *c, uint32_t position, stru
 static void claim_wait(struct slots *s, struct claim *c, uint32_t position);
 static void claim_close(struct slots *s, struct claim *c);
 static uint32_t prefetch_victim(struct slots *s);
+static void cold_join(struct slots *s, uint32_t slot);
+static void cold_leave(struct slots *s, uint32_t slot);
 static void load(struct slots *s, uint32_t slot, uint32_t expert, bool for_demand);
 static void load_cancel(struct slots *s, uint32_t slot);
 static void cell_evict(struct slots *s, uint32_t slot);
@@ -102,6 +105,8 @@ static enum status options_check(const struct slots_options *o, struct err *err)
                        READER_ALIGN);
     if (!o->n_experts_total || o->n_experts_total == NONE || !o->max_demands)
         return err_set(err, ERR_USAGE, "expert slots without experts or without demands");
+    if (!o->n_layers || o->n_experts_total % o->n_layers)
+        return err_set(err, ERR_USAGE, "%u experts in %u layers", o->n_experts_total, o->n_layers);
     return OK;
 }
 
@@ -117,15 +122,20 @@ enum status slots_open(struct slots **out, const struct slots_options *options, 
     s->options = *options; // slots_close is safe from here on
     s->cells = calloc(options->n_slots, sizeof *s->cells);
     s->free = malloc(options->n_slots * sizeof *s->free);
+    s->cold = malloc(options->n_slots * sizeof *s->cold);
     s->slot_of = malloc(options->n_experts_total * sizeof *s->slot_of);
     s->claims = calloc(options->max_demands, sizeof *s->claims);
     s->by_age = malloc(options->max_demands * sizeof *s->by_age);
-    if (!s->cells || !s->free || !s->slot_of || !s->claims || !s->by_age) {
+    if (!s->cells || !s->free || !s->cold || !s->slot_of || !s->claims || !s->by_age) {
         status = err_set(err, ERR_MEMORY, "no memory for the table of %u expert slots",
                          options->n_slots);
         goto fail;
     }
-    status = policy_open(&s->policy, options->n_slots, err);
+    struct policy_options policy = { .kind = options->policy,
+                                     .n_slots = options->n_slots,
+                                     .n_layers = options->n_layers,
+                                     .n_experts = options->n_experts_total / options->n_layers };
+    status = policy_open(&s->policy, &policy, err);
     if (status != OK)
         goto fail;
     for (uint32_t expert = 0; expert < options->n_experts_total; expert++)
@@ -158,6 +168,7 @@ void slots_close(struct slots *s) {
     policy_close(s->policy);
     free(s->cells);
     free(s->free);
+    free(s->cold);
     free(s->slot_of);
     free(s->claims);
     free(s->by_age);
@@ -195,6 +206,8 @@ enum status slots_demand(struct slots *s, const uint32_t *experts, uint32_t n_ex
                          .n_experts = n_experts };
     s->by_age[s->n_claims++] = entry;
     s->stats.demanded += n_experts;
+    if (n_experts) // the experts of one demand are of one layer
+        policy_demand(s->policy, experts[0] / (s->options.n_experts_total / s->options.n_layers));
     for (uint32_t i = 0; i < n_experts; i++) {
         handed[i] = MARK_WAITS;
         claim_wait(s, c, i);
@@ -202,7 +215,7 @@ enum status slots_demand(struct slots *s, const uint32_t *experts, uint32_t n_ex
         if (slot == NONE)
             continue;
         // What this demand is going to use is younger than whatever it does not use.
-        policy_touch(s->policy, slot);
+        policy_touch(s->policy, slot, experts[i], POLICY_USE);
         if (order == ANY_ORDER && s->cells[slot].state == SLOT_READY) {
             handed[i] |= MARK_RESIDENT;
             c->n_resident++;
@@ -290,7 +303,8 @@ bool slots_prefetch(struct slots *s, uint32_t expert) {
     if (slot != NONE) {
         if (s->cells[slot].cancelling)
             return false;
-        policy_touch(s->policy, slot);
+        policy_touch(s->policy, slot, expert, POLICY_PREDICT);
+        cold_leave(s, slot); // predicted again: as good as any resident
         return true;
     }
     for (uint32_t i = 0; i < s->n_claims; i++) {
@@ -311,9 +325,15 @@ bool slots_prefetch(struct slots *s, uint32_t expert) {
 
 void slots_prefetch_cancel(struct slots *s, uint32_t expert) {
     assert(expert < s->options.n_experts_total);
+    advance(s);
     uint32_t slot = s->slot_of[expert];
-    if (slot != NONE && s->cells[slot].state == SLOT_LOADING && s->cells[slot].speculative)
+    if (slot == NONE || !s->cells[slot].speculative)
+        return;
+    if (s->cells[slot].state == SLOT_LOADING)
         load_cancel(s, slot);
+    else
+        cold_join(s, slot);
+    advance(s); // a read that was only queued has ended by that
 }
 
 struct event slots_event(struct slots *s) {
@@ -365,6 +385,7 @@ static void claim_wait(struct slots *s, struct claim *c, uint32_t position) {
         return;
     struct cell *cell = &s->cells[slot];
     cell->waiting++;
+    cold_leave(s, slot);
     if (!cell->speculative)
         return;
     cell->speculative = false;
@@ -552,6 +573,8 @@ static uint32_t n_lacking(const struct slots *s, const struct claim *c) {
 
 /* An EMPTY slot for a demand, or NONE: it has to wait. */
 static uint32_t slot_for(struct slots *s, const struct claim *c, uint32_t position) {
+    if (!s->n_free && s->n_cold)
+        cell_evict(s, s->cold[s->n_cold - 1]);
     if (s->n_free)
         return s->free[--s->n_free];
     struct search search = { .s = s, .claim = c, .position = position, .loading = NONE };
@@ -576,12 +599,34 @@ static uint32_t slot_for(struct slots *s, const struct claim *c, uint32_t positi
 static enum policy_verdict prefetch_verdict(void *context, uint32_t slot) {
     struct cell *cell = &((struct slots *)context)->cells[slot];
     bool idle = cell->state == SLOT_READY && !cell->waiting && !cell->users && hold_over(cell);
-    return idle ? POLICY_TAKE : POLICY_SKIP;
+    return idle && !cell->speculative ? POLICY_TAKE : POLICY_SKIP;
 }
 
 static uint32_t prefetch_victim(struct slots *s) {
     struct policy_judge judge = { .verdict = prefetch_verdict, .context = s };
+    if (s->n_cold)
+        return s->cold[s->n_cold - 1];
     return policy_victim(s->policy, &judge);
+}
+
+/* Cold slots go before anything that the policy ranks: nobody has used them, or they would not be
+ * cold, so none of them is held. Their order does not matter. */
+static void cold_join(struct slots *s, uint32_t slot) {
+    s->cells[slot].speculative = false;
+    s->cold[s->n_cold++] = slot;
+    s->cells[slot].cold_at = s->n_cold;
+}
+
+static void cold_leave(struct slots *s, uint32_t slot) {
+    uint32_t at = s->cells[slot].cold_at;
+    if (!at)
+        return;
+    s->cells[slot].cold_at = 0;
+    uint32_t last = s->cold[--s->n_cold];
+    if (last == slot)
+        return;
+    s->cold[at - 1] = last;
+    s->cells[last].cold_at = at;
 }
 
 /* --- going on ------------------------------------------------------------------------------- */
@@ -600,7 +645,7 @@ static bool claim_fill(struct slots *s, struct claim *c) {
             c->marks[position] |= MARK_COUNTED; // as a miss, once it is read
         } else if (slot != NONE) {
             // Touched again, so that the order of eviction is ascending within the demand.
-            policy_touch(s->policy, slot);
+            policy_touch(s->policy, slot, expert, POLICY_USE);
             if (waits)
                 claim_count(s, c, position);
         }
@@ -637,6 +682,7 @@ static void load_failed(struct slots *s, struct cell *cell) {
 static void cell_empty(struct slots *s, uint32_t slot) {
     struct cell *cell = &s->cells[slot];
     policy_forget(s->policy, slot);
+    cold_leave(s, slot);
     s->slot_of[cell->expert] = NONE;
     cell->state = SLOT_EMPTY;
     cell->expert = NONE;
@@ -691,10 +737,11 @@ static void load(struct slots *s, uint32_t slot, uint32_t expert, bool for_deman
         cell->waiting += claim_waits(&s->claims[s->by_age[i]], expert) != NONE;
     s->slot_of[expert] = slot;
     s->n_loading++;
-    policy_touch(s->policy, slot);
+    policy_touch(s->policy, slot, expert, for_demand ? POLICY_USE : POLICY_PREDICT);
 
-    cell->request =
-        (struct request){ .priority = for_demand ? READ_DEMAND : READ_PREFETCH, .owner = cell };
+    cell->request = (struct request){ .priority = for_demand ? READ_DEMAND : READ_PREFETCH,
+                                      .owner = cell,
+                                      .label = 1 + (uint64_t)expert };
     request_bind(&cell->request, &layout, cell->data);
     reader_submit(s->options.reader, &cell->request);
 }
@@ -731,6 +778,8 @@ static void drain(struct slots *s) {
             cell_empty(s, (uint32_t)(cell - s->cells));
         } else {
             cell->state = SLOT_READY;
+            if (cell->cancelling && cell->speculative)
+                cold_join(s, (uint32_t)(cell - s->cells));
             cell->cancelling = false;
             if (cell->for_demand) {
                 s->stats.misses++;
@@ -776,6 +825,11 @@ static void check_cell(const struct slots *s, uint32_t slot) {
         assert(!(cell->speculative && (cell->waiting || cell->users)));
         break;
     }
+    if (cell->cold_at) {
+        assert(cell->state == SLOT_READY && !cell->speculative);
+        assert(!cell->waiting && !cell->users && !cell->n_after);
+        assert(cell->cold_at <= s->n_cold && s->cold[cell->cold_at - 1] == slot);
+    }
     (void)waiting;
 }
 
@@ -805,9 +859,11 @@ static void check_claim(const struct slots *s, const struct claim *c) {
 
 void slots_check(const struct slots *s) {
     uint32_t n_slots = s->options.n_slots, n_in[SLOT_READY + 1] = { 0 }, n_found = 0, n_open = 0;
+    uint32_t n_cold = 0;
     for (uint32_t slot = 0; slot < n_slots; slot++) {
         check_cell(s, slot);
         n_in[s->cells[slot].state]++;
+        n_cold += s->cells[slot].cold_at != 0;
     }
     for (uint32_t expert = 0; expert < s->options.n_experts_total; expert++)
         if (s->slot_of[expert] != NONE) { // one slot for an expert, one expert in a slot
@@ -815,6 +871,7 @@ void slots_check(const struct slots *s) {
             n_found++;
         }
     assert(n_found == n_in[SLOT_LOADING] + n_in[SLOT_READY]);
+    assert(n_cold == s->n_cold);
     assert(n_in[SLOT_LOADING] == s->n_loading && n_in[SLOT_EMPTY] == s->n_free);
     for (uint32_t i = 0; i < s->n_free; i++)
         assert(s->cells[s->free[i]].state == SLOT_EMPTY);
@@ -826,5 +883,5 @@ void slots_check(const struct slots *s) {
         n_open += s->claims[entry].open;
     assert(n_open == s->n_claims);
     policy_check(s->policy);
-    (void)n_found, (void)n_open;
+    (void)n_found, (void)n_open, (void)n_cold;
 }

@@ -11,12 +11,13 @@
  * (the last op that uses it is done). A held or LOADING slot is never evicted. One load per
  * expert at a time: a demand joins a load under way.
  *
- * Who gets a slot: first what is EMPTY; then what no open demand waits for, in the order of
- * cache/policy.h; then a queued prefetch is cancelled; last, a resident that waits for a younger
- * demand, or for its later turn in an IN_ORDER one, is evicted and read again at its turn. Demands
- * are served oldest first; a younger one gets nothing while an older one lacks a slot, and never
- * what an older one waits for. So two slots always suffice to make progress, for any number of
- * experts and demands, as long as holds end: a caller may keep one slot while it asks for the next.
+ * Who gets a slot: first what is EMPTY; then what a prefetch brought that was taken back too late;
+ * then what no open demand waits for, in the order of cache/policy.h; then a queued prefetch is
+ * cancelled; last, a resident that waits for a younger demand, or for its later turn in an IN_ORDER
+ * one, is evicted and read again at its turn. Demands are served oldest first; a younger one gets
+ * nothing while an older one lacks a slot, and never what an older one waits for. So two slots
+ * always suffice to make progress, for any number of experts and demands, as long as holds end: a
+ * caller may keep one slot while it asks for the next.
  *
  * What is evicted depends on logical time (the order of demands, experts ascending within one),
  * never on when a read or an op happens to end: where the slot whose turn it is to go is busy for
@@ -29,6 +30,7 @@
 #ifndef SLUICE_CACHE_SLOTS_H
 #define SLUICE_CACHE_SLOTS_H
 
+#include "cache/policy.h"
 #include "io/event.h"
 #include "io/reader.h"
 #include "io/status.h"
@@ -65,6 +67,8 @@ struct slots_options {
     uint64_t slot_bytes;      /* multiple of READER_ALIGN; >= every layout's bytes */
     unsigned char *memory;    /* n_slots * slot_bytes, from the backend; not owned */
     uint32_t n_experts_total; /* layers * experts: ids are below it */
+    uint32_t n_layers;        /* the policy's time goes layer by layer */
+    enum policy_kind policy;  /* 0: POLICY_DEFAULT */
     uint32_t max_demands;     /* that may be open at once: steps in flight */
     struct reader *reader;    /* not owned; requests' owner field is ours */
     struct expert_source source;
@@ -118,8 +122,10 @@ void slots_abandon(struct demand *d);
 
 /* Ask for an expert without waiting for it: true if it is there, under way or now queued; false if
  * no slot is free for that now. It takes only slots that no open demand needs, and none while a
- * demand still lacks one. `cancel` takes a prefetch back while it is still queued and no demand
- * waits for it. A prefetch that fails leaves no trace but the count: whoever needs it reads again. */
+ * demand still lacks one; nor that of another prefetch that is neither used nor taken back. `cancel`
+ * takes a prefetch back that no demand has asked for: while it is still queued, so that its slot is
+ * EMPTY again; else what arrives is the first to be evicted. A prefetch that fails leaves no trace
+ * but the count: whoever needs it reads again. */
 bool slots_prefetch(struct slots *s, uint32_t expert);
 void slots_prefetch_cancel(struct slots *s, uint32_t expert);
 

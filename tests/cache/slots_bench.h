@@ -22,6 +22,7 @@ struct bench {
     struct slots *s;
     unsigned char *memory;
     uint32_t n_slots;
+    enum policy_kind policy;
     struct event_source *ops; /* a backend's queue */
     uint64_t ops_issued;
     uint32_t n_seen; /* reads that the test has looked at */
@@ -48,13 +49,16 @@ static inline struct slots_options bench_options(struct bench *b, uint32_t max_d
                                    .slot_bytes = SLOT_BYTES,
                                    .memory = b->memory,
                                    .n_experts_total = N_EXPERTS,
+                                   .n_layers = 1,
+                                   .policy = b->policy,
                                    .max_demands = max_demands,
                                    .reader = &b->reader,
                                    .source = { .layout = bench_layout } };
 }
 
-static inline void bench_open(struct bench *b, uint32_t n_slots, uint32_t max_demands) {
-    *b = (struct bench){ .n_slots = n_slots };
+static inline void bench_open_policy(struct bench *b, uint32_t n_slots, uint32_t max_demands,
+                                     enum policy_kind policy) {
+    *b = (struct bench){ .n_slots = n_slots, .policy = policy };
     fake_open(&b->reader);
     b->memory = aligned_alloc(READER_ALIGN, (size_t)n_slots * SLOT_BYTES);
     b->ops = event_source_new(NULL);
@@ -62,6 +66,11 @@ static inline void bench_open(struct bench *b, uint32_t n_slots, uint32_t max_de
     struct slots_options options = bench_options(b, max_demands);
     assert_int_equal(slots_open(&b->s, &options, NULL), OK);
     slots_check(b->s);
+}
+
+/* With LRU: whose turn it is can be told by looking at the test. */
+static inline void bench_open(struct bench *b, uint32_t n_slots, uint32_t max_demands) {
+    bench_open_policy(b, n_slots, max_demands, POLICY_LRU);
 }
 
 static inline void bench_close(struct bench *b) {

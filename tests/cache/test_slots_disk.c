@@ -67,6 +67,7 @@ static void machine_open(struct machine *m, uint32_t n_slots, struct disk *disk,
                                      .slot_bytes = SLOT_BYTES,
                                      .memory = m->memory,
                                      .n_experts_total = N_EXPERTS,
+                                     .n_layers = 1,
                                      .max_demands = 2,
                                      .reader = m->reader,
                                      .source = { .layout = expert_layout } };

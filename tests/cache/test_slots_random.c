@@ -346,7 +346,7 @@ static void no_sequence_of_events_breaks_a_promise(void **state) {
     for (uint64_t n = 0; n < 4000; n++) {
         static struct world w; // too big for a stack
         w = (struct world){ .seed = seed_of(n) };
-        bench_open(&w.b, 2 + (uint32_t)(n % 7), MAX_DEMANDS);
+        bench_open_policy(&w.b, 2 + (uint32_t)(n % 7), MAX_DEMANDS, n / 7 % POLICY_KINDS);
         w.b.reader.fetched = request_fetched;
         w.b.reader.context = &w;
         w.b.reader.slow_cancel = n % 2;
@@ -362,9 +362,9 @@ static void no_sequence_of_events_breaks_a_promise(void **state) {
 /* Demands drawn from `seed`; `luck` decides in which order reads end, and when ops do. Returns the
  * reads that were issued, each with the slot it went to. */
 static struct fake_log *run_with_luck(uint64_t seed, uint64_t luck, uint32_t n_slots,
-                                      uint32_t *n_reads) {
+                                      enum policy_kind policy, uint32_t *n_reads) {
     struct bench b;
-    bench_open(&b, n_slots, 1);
+    bench_open_policy(&b, n_slots, 1, policy);
     for (uint32_t step = 0; step < 12; step++) {
         struct asked a;
         uint32_t set[UNIVERSE], n = draw_set(&seed, 2 + draw(&seed, 3), set);
@@ -400,10 +400,12 @@ static void what_is_read_and_evicted_depends_on_demands_only(void **state) {
     (void)state;
     for (uint64_t n = 0; n < 400; n++) {
         uint32_t n_slots = 2 + (uint32_t)(n % 7), n_first;
-        struct fake_log *first = run_with_luck(seed_of(n), seed_of(0), n_slots, &n_first);
+        enum policy_kind kind = n / 7 % POLICY_KINDS;
+        struct fake_log *first = run_with_luck(seed_of(n), seed_of(0), n_slots, kind, &n_first);
         for (uint64_t luck = 1; luck < 6; luck++) {
             uint32_t n_reads;
-            struct fake_log *log = run_with_luck(seed_of(n), seed_of(luck), n_slots, &n_reads);
+            struct fake_log *log =
+                run_with_luck(seed_of(n), seed_of(luck), n_slots, kind, &n_reads);
             assert_int_equal(n_reads, n_first);
             for (uint32_t i = 0; i < n_reads; i++) { // expert and slot: so also who had to go
                 assert_int_equal(log[i].offset, first[i].offset);

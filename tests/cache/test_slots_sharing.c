@@ -267,6 +267,45 @@ static void a_prefetched_resident_is_as_young_as_if_it_were_used(void **state) {
     bench_close(&b);
 }
 
+static void a_prefetch_taken_back_too_late_is_the_first_to_go(void **state) {
+    (void)state;
+    struct bench b;
+    struct asked a;
+    bench_open(&b, 4, 1);
+    FILL(&b, 1, 2);
+    assert_true(slots_prefetch(b.s, 10));
+    assert_true(slots_prefetch(b.s, 11));
+    fake_start(&b.reader, in_flight(&b, 10));
+    end_read(&b, 11);
+    slots_prefetch_cancel(b.s, 10); // at the device
+    slots_prefetch_cancel(b.s, 11); // there
+    slots_prefetch_cancel(b.s, 1);  // a resident is no prefetch
+    end_read(&b, 10);
+    ASK(&b, &a, ANY_ORDER, 3, 4);
+    finish(&b, &a);
+    ARE(&b, SLOT_READY, 1, 2, 3, 4);
+    ARE(&b, SLOT_EMPTY, 10, 11);
+    bench_close(&b);
+}
+
+static void a_prefetch_takes_no_slot_of_another(void **state) {
+    (void)state;
+    struct bench b;
+    bench_open(&b, 3, 1);
+    FILL(&b, 1);
+    assert_true(slots_prefetch(b.s, 10));
+    assert_true(slots_prefetch(b.s, 11));
+    assert_true(slots_prefetch(b.s, 12)); // in the place of 1
+    for (uint32_t expert = 10; expert < 13; expert++)
+        end_read(&b, expert);
+    assert_false(slots_prefetch(b.s, 13));
+    slots_prefetch_cancel(b.s, 11);
+    assert_true(slots_prefetch(b.s, 13)); // in the place of 11
+    ARE(&b, SLOT_READY, 10, 12);
+    ARE(&b, SLOT_EMPTY, 11);
+    bench_close(&b);
+}
+
 static void a_failed_prefetch_is_nobodys_error(void **state) {
     (void)state;
     struct bench b;
@@ -419,6 +458,8 @@ int main(void) {
         TEST(no_more_prefetches_are_cancelled_than_slots_are_lacking),
         TEST(a_prefetch_goes_before_a_resident_further_along),
         TEST(a_prefetched_resident_is_as_young_as_if_it_were_used),
+        TEST(a_prefetch_taken_back_too_late_is_the_first_to_go),
+        TEST(a_prefetch_takes_no_slot_of_another),
         TEST(a_failed_prefetch_is_nobodys_error),
         TEST(abandoning_cancels_what_is_queued_and_nobody_else_wants),
         TEST(the_event_comes_when_a_read_ends),
