@@ -161,6 +161,7 @@ void chunks_done(struct chunks *c, const struct disk_result *result, uint64_t no
     struct request *request = chunk->request;
     assert(c->n_out > 0 && request);
     c->n_out--;
+    c->bytes_out -= chunk->bytes - chunk->have;
     if (request->status != OK) { // it failed already, or everything is being cancelled
         request->bytes_read += result->result > 0 ? (uint32_t)result->result : 0;
         chunk_free(c, chunk);
@@ -191,7 +192,7 @@ static void skip_empty_reads(struct request *request) {
         request->next_read++;
 }
 
-static struct chunk *chunk_cut(struct chunks *c, struct request *request) {
+static struct chunk *chunk_cut(struct chunks *c, struct request *request, uint64_t now_ns) {
     const struct read *read = &request->reads[request->next_read];
     uint64_t from = request->next_byte, left = read_span(read) - from;
     uint64_t needed = read->bytes - read->slack - from;
@@ -207,6 +208,8 @@ static struct chunk *chunk_cut(struct chunks *c, struct request *request) {
         .bytes = bytes,
         .need = needed < bytes ? (uint32_t)needed : bytes,
     };
+    if (request->state == REQUEST_QUEUED)
+        request->active_ns = now_ns;
     request->state = REQUEST_ACTIVE;
     request->chunks_out++;
     request->next_byte += bytes;
@@ -245,7 +248,7 @@ static struct chunk *next_chunk(struct chunks *c, uint64_t now_ns, uint64_t *wai
         *again = chunk->next;
         return chunk;
     }
-    return priority < READ_PRIORITIES ? chunk_cut(c, c->waiting[priority].first) : NULL;
+    return priority < READ_PRIORITIES ? chunk_cut(c, c->waiting[priority].first, now_ns) : NULL;
 }
 
 uint32_t chunks_fill(struct chunks *c, struct disk_chunk *batch, uint64_t now_ns,
@@ -262,6 +265,7 @@ uint32_t chunks_fill(struct chunks *c, struct disk_chunk *batch, uint64_t now_ns
                                           .dst = chunk->dst + chunk->have,
                                           .tag = chunk };
         c->n_out++;
+        c->bytes_out += batch[n - 1].bytes;
     }
     c->stats.chunks += n;
     return n;
@@ -288,6 +292,7 @@ void chunks_submit(struct chunks *c, struct request *request) {
     request->state = REQUEST_QUEUED;
     request->status = OK;
     request->bytes_read = request->failed_offset = request->next_byte = 0;
+    request->active_ns = UINT64_MAX;
     request->failed_file = request->chunks_out = request->next_read = 0;
     request->failed_errno = 0;
     request->next = request->prev = NULL;
@@ -381,19 +386,24 @@ void chunks_check(const struct chunks *c) {
         assert((q->status == ERR_IO) == (q->failed_errno != 0));
     }
     uint32_t n_free = 0, n_again = 0, n_used = 0;
+    uint64_t bytes_out = 0;
     for (const struct chunk *chunk = c->free; chunk; chunk = chunk->next, n_free++)
         assert(!chunk->request);
-    for (const struct chunk *chunk = c->again; chunk; chunk = chunk->next, n_again++)
+    for (const struct chunk *chunk = c->again; chunk; chunk = chunk->next, n_again++) {
         assert(chunk->request && chunk->request->status == OK && chunk->have < chunk->need);
+        bytes_out -= chunk->bytes - chunk->have;
+    }
     for (uint32_t i = 0; i < c->n_chunks; i++) {
         const struct chunk *chunk = &c->chunk[i];
         if (!chunk->request)
             continue;
         n_used++;
+        bytes_out += chunk->bytes - chunk->have;
         assert(chunk->request->state == REQUEST_ACTIVE && chunk->request->chunks_out > 0);
         assert(chunk->have % c->files->file[chunk->file].align_bytes == 0);
         assert(chunk->need <= chunk->bytes && chunk->bytes <= c->chunk_bytes);
     }
     assert(n_free + n_used == c->n_chunks);
     assert(n_again + c->n_out == n_used && c->n_out <= c->depth);
+    assert(bytes_out == c->bytes_out);
 }

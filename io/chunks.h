@@ -41,6 +41,7 @@ struct chunks {
     struct chunk *free;
     struct chunk *again; /* first come first served */
     uint32_t n_out;
+    uint64_t bytes_out;        /* asked for by the chunks that are out */
     struct reader_stats stats; /* all but busy_ns */
 };
 

@@ -4,6 +4,7 @@
 #include "io/device.h"
 #include "io/disk.h"
 #include "io/files.h"
+#include "io/trace.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -60,6 +61,10 @@ struct reader {
     bool wants_wake;      // the disk thread may sleep although the device has room
     uint64_t busy_since_ns;
     uint64_t busy_ns;
+    struct trace *trace;   // NULL: nothing is recorded, and the next two stay 0
+    uint64_t n_submitted;  // requests
+    uint64_t n_recorded;   // of those that have ended
+    uint64_t bytes_so_far; // that have come back
 
     // The disk thread's own.
     struct disk_chunk *batch;    // [depth]
@@ -70,6 +75,41 @@ struct reader {
 };
 
 // --- the disk's side -----------------------------------------------------------------------------
+
+// The mutex is held: whoever holds it is the one who may put.
+static void record_queue(struct reader *r, uint64_t now_ns) {
+    struct trace_event event = {
+        .ns = now_ns,
+        .kind = TRACE_QUEUE,
+        .is.queue = { .n_chunks = r->chunks.n_out,
+                      .n_requests = (uint32_t)(r->n_submitted - r->chunks.n_ended),
+                      .bytes = r->chunks.bytes_out,
+                      .bytes_so_far = r->bytes_so_far },
+    };
+    trace_put(r->trace, TRACE_DISK, &event);
+}
+
+// The last of those that have ended: nobody has taken them before they were told of.
+static void record_ended(struct reader *r, uint64_t now_ns) {
+    uint64_t n = r->chunks.n_ended - r->n_recorded;
+    const struct request *request = r->chunks.ended.last;
+    for (uint64_t i = 1; i < n; i++)
+        request = request->prev;
+    for (; n > 0; n--, request = request->next) {
+        struct trace_event event = {
+            .ns = now_ns,
+            .kind = TRACE_REQUEST,
+            .is.request = { .submitted_ns = request->submitted_ns,
+                            .active_ns = request->active_ns,
+                            .label = request->label,
+                            .bytes = request->bytes_read,
+                            .priority = request->priority,
+                            .status = request->status },
+        };
+        trace_put(r->trace, TRACE_DISK, &event);
+    }
+    r->n_recorded = r->chunks.n_ended;
+}
 
 // Leave the mutex, then tell those who wait what has ended.
 static void unlock_and_tell(struct reader *r) {
@@ -86,8 +126,10 @@ static bool turn(struct reader *r, uint64_t timeout_ns) {
     pthread_mutex_lock(&r->mutex);
     uint64_t now_ns = disk_now_ns(r->disk, r->clock);
     bool was_busy = r->chunks.n_out > 0;
-    for (uint32_t i = 0; i < n_results; i++)
+    for (uint32_t i = 0; i < n_results; i++) {
         chunks_done(&r->chunks, &r->results[i], now_ns);
+        r->bytes_so_far += r->results[i].result > 0 ? (uint32_t)r->results[i].result : 0;
+    }
     uint32_t n_chunks = chunks_fill(&r->chunks, r->batch, now_ns, &r->wait_ns);
     bool is_busy = r->chunks.n_out > 0;
     if (was_busy && !is_busy)
@@ -95,6 +137,10 @@ static bool turn(struct reader *r, uint64_t timeout_ns) {
     if (!was_busy && is_busy)
         r->busy_since_ns = now_ns;
     r->wants_wake = r->chunks.n_out < r->depth;
+    if (r->trace && (n_results > 0 || n_chunks > 0)) {
+        record_ended(r, now_ns);
+        record_queue(r, now_ns);
+    }
     unlock_and_tell(r);
     if (n_chunks > 0)
         disk_submit(r->disk, r->batch, n_chunks);
@@ -146,6 +192,11 @@ void reader_submit(struct reader *r, struct request *request) {
     if (wake)
         r->wants_wake = false; // once is enough, however many requests follow
     chunks_submit(&r->chunks, request);
+    if (r->trace) {
+        request->submitted_ns = disk_now_ns(r->disk, r->clock);
+        r->n_submitted++;
+        record_ended(r, request->submitted_ns); // one that wants nothing has
+    }
     unlock_and_tell(r);
 
     if (r->disk->synchronous)
@@ -169,6 +220,8 @@ void reader_cancel(struct reader *r, struct request *request) {
         catch_up(r);
     pthread_mutex_lock(&r->mutex);
     chunks_cancel(&r->chunks, request);
+    if (r->trace)
+        record_ended(r, disk_now_ns(r->disk, r->clock));
     unlock_and_tell(r);
 }
 
@@ -301,6 +354,11 @@ const char *reader_notes(const struct reader *r) {
 
 // --- open, close ---------------------------------------------------------------------------------
 
+void reader_defaults(bool uring, uint32_t *chunk_bytes, uint32_t *depth) {
+    *chunk_bytes = DEFAULT_CHUNK_BYTES;
+    *depth = uring ? DEFAULT_DEPTH : DEFAULT_PREAD_DEPTH;
+}
+
 static enum status check_options(const struct reader_options *o, struct err *err) {
     if (o->chunk_bytes % READER_ALIGN != 0 || o->chunk_bytes > CHUNK_BYTES_MAX)
         return err_set(err, ERR_USAGE,
@@ -352,6 +410,7 @@ enum status reader_open(struct reader **out, const struct reader_options *option
         return err_set(err, ERR_MEMORY, "no memory for a reader");
     *r = (struct reader){
         .clock = options->clock ? options->clock : clock_system(),
+        .trace = options->trace,
         .chunk_bytes = options->chunk_bytes ? options->chunk_bytes : DEFAULT_CHUNK_BYTES,
         .wait_ns = 0, // the first turn finds what the first submit left
         .wants_wake = true,
@@ -396,6 +455,8 @@ void reader_close(struct reader *r) {
     pthread_mutex_lock(&r->mutex);
     r->closing = true;
     chunks_cancel_all(&r->chunks);
+    if (r->trace && r->n_submitted > 0)
+        record_ended(r, disk_now_ns(r->disk, r->clock));
     pthread_mutex_unlock(&r->mutex);
     pthread_cond_signal(&r->first_submit);
     if (r->has_thread) {

@@ -72,11 +72,13 @@ struct request {
     struct read reads[REQUEST_MAX_READS];
     uint32_t n_reads;
     enum read_priority priority;
-    void *owner; /* the caller's, untouched */
+    void *owner;    /* the caller's, untouched */
+    uint64_t label; /* likewise: what a trace calls it; see io/trace.h */
     /* set by the reader */
     enum request_state state;
     enum status status;
     uint64_t bytes_read;  /* from the device, retries and margins included */
+    uint64_t active_ns;   /* when its first chunk went to the device; UINT64_MAX: none did */
     uint32_t failed_file; /* of a failure: where */
     uint64_t failed_offset;
     int failed_errno; /* 0: the file ended there */
@@ -84,6 +86,7 @@ struct request {
     struct request *next, *prev;
     uint32_t chunks_out, next_read;
     uint64_t next_byte;
+    uint64_t submitted_ns; /* only where it is traced */
 };
 
 /* --- layout ----------------------------------------------------------------------------------- */
@@ -121,7 +124,8 @@ enum io_mode {
     IO_BUFFERED /* through the page cache */
 };
 
-struct disk; /* io/disk.h: what carries chunks out */
+struct disk;  /* io/disk.h: what carries chunks out */
+struct trace; /* io/trace.h */
 
 struct reader_options {
     const struct clock *clock; /* NULL: the system's; with a modelled disk, that disk's */
@@ -132,7 +136,12 @@ struct reader_options {
     uint32_t depth;       /* chunks at the device; 0: the default measured in reader.c */
     bool forbid_uring;    /* tests, and --io-engine pread */
     uint64_t ram_bytes;   /* IO_AUTO: read buffered if all files together fit in here; 0: never */
+    struct trace *trace;  /* record queue and requests here; NULL: nowhere. Not owned */
 };
+
+/* What 0 stands for as chunk_bytes and depth: measured in reader.c. `sluice bench io` finds out what
+ * a drive would rather have. */
+void reader_defaults(bool uring, uint32_t *chunk_bytes, uint32_t *depth);
 
 struct reader;
 

@@ -215,7 +215,7 @@ static void live_through_chance(struct setup s, uint64_t seed, bool faults) {
     assert_int_equal(stats.cancelled, n_by_status[CANCELLED]);
     assert_int_equal(stats.failed, n_by_status[ERR_IO] + n_by_status[ERR_TRUNCATED]);
     assert_int_equal(n_read, n_bytes);
-    assert_true(n_by_status[OK] > 50);
+    assert_true(n_by_status[OK] > 0);
     assert_true(s.engine == NULL_DISK || n_by_status[CANCELLED] > 0); // that one is never busy
     world_close(&w);
 }
