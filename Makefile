@@ -49,7 +49,11 @@ FUZZ      := BUILD=build/fuzz CC=clang OPENMP="-Wno-unknown-pragmas" FLOORS="io 
 # The floors, lowest first: each sees only itself and those before it (tests/tree/floors.sh).
 
 FLOORS   := io cache kernels kernels/cpu src/checkpoint src/text src
+VECTORS  := $(foreach isa,avx2 avx512 vnni,$(wildcard kernels/cpu/*_$(isa).c))
 SOURCES  := $(wildcard $(FLOORS:=/*.c))
+ifeq ($(filter x86_64%,$(shell $(CC) -dumpmachine)),)
+SOURCES  := $(filter-out $(VECTORS),$(SOURCES))
+endif
 OBJECTS  := $(SOURCES:%.c=$(BUILD)/%.o)
 TOOLS    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/*.c))
 
@@ -81,12 +85,14 @@ REPLAYS  := $(TARGETS:%=$(BUILD)/tests/fuzz/replay_%)
 .SECONDARY:
 all: $(SLUICE) $(LIBRARY)
 
+comma    := ,
+
 # --- for people -----------------------------------------------------------------------------------
 
 help:
 	@printf '%s\n' \
 	  'make                  ./sluice and libsluice.a' \
-	  'make run              a demo checkpoint, and text from it; installs what is missing' \
+	  'make run              a small model answers, experts streamed; installs what is missing' \
 	  'make test             all tests; installs what is missing. SUITES="io src": some of them' \
 	  'make asan             all tests under the address and undefined-behaviour sanitizers' \
 	  'make tsan             the tests of io under the thread sanitizer' \
@@ -99,18 +105,16 @@ help:
 	  '' \
 	  'WERROR=1: warnings are errors. JOBS=N: compilers and tests at a time. V=1: all that tests print.'
 
-# So little memory that half of the experts fit, and they stream.
-DEMO   := --max-tokens 64 --ram 200M --ctx 4096 --threads 2
-PROMPT ?= Once upon a time
+# So little memory that a third of the experts fit, and they stream.
+DEMO     := run -m models/demo --ram 152M --ctx 4096 --temperature 0
+PROMPT   ?= What is 27 + 48?
+show      = echo '$$ ./sluice $1'; $(SLUICE) $1
 run:
 	@tools/setup.sh build
-	@$(MAKE) --no-print-directory $(BUILD)/demo.made
-	@echo '$(SLUICE) run -m $(BUILD)/demo --raw -p "$(PROMPT)" $(DEMO)'
-	@$(SLUICE) run -m $(BUILD)/demo --raw -p "$(PROMPT)" $(DEMO)
-
-# Made again when mkmodel has changed.
-$(BUILD)/demo.made: $(filter $(BUILD)/tools/mkmodel% $(BUILD)/src/checkpoint/%_make.o $(BUILD)/src/text/%_make.o,$(TOOLS) $(OBJECTS)) | $(SLUICE)
-	rm -rf $(BUILD)/demo && $(SLUICE) mkmodel --preset demo $(BUILD)/demo && touch $@
+	@$(MAKE) --no-print-directory $(SLUICE)
+	@$(call show,$(DEMO) -p "What is a sluice?" 2>/dev/null); echo
+	@$(call show,$(DEMO) -p "Reverse this list: apple$(comma) river$(comma) stone" 2>/dev/null); echo
+	@$(call show,$(DEMO) --mode thinking -p "$(PROMPT)")
 
 test:
 	@tools/setup.sh build test
@@ -171,6 +175,15 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 
 $(BUILD)/kernels/%.o: FOLDER_CFLAGS = $(KERNEL_CFLAGS)
 
+# Loops for machines that have more than the compiler may assume: chosen at run time
+# (kernels/cpu/forms.h). Elsewhere than on x86-64 there are none.
+AVX2     := -mavx2 -mfma -mf16c
+AVX512   := $(AVX2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512
+VNNI     := $(AVX512) -mavx512vnni -mavx512vbmi
+$(BUILD)/kernels/cpu/%_avx2.o: FOLDER_CFLAGS = $(KERNEL_CFLAGS) $(AVX2)
+$(BUILD)/kernels/cpu/%_avx512.o: FOLDER_CFLAGS = $(KERNEL_CFLAGS) $(AVX512)
+$(BUILD)/kernels/cpu/%_vnni.o: FOLDER_CFLAGS = $(KERNEL_CFLAGS) $(VNNI)
+
 $(BUILD)/%.o: %.cu $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,nvcc,$<)
@@ -178,7 +191,7 @@ $(BUILD)/%.o: %.cu $(BUILD)/flags
 
 # Rewritten only when they would say something else: other flags make everything again, another
 # list of files the libraries.
-export FLAGS := $(COMPILE) $(KERNEL_CFLAGS) $(LIBS) $(NVCC)
+export FLAGS := $(COMPILE) $(KERNEL_CFLAGS) $(VNNI) $(LIBS) $(NVCC)
 export FILES := $(OBJECTS) $(TOOLS)
 stamp = mkdir -p $(@D); test "$$(cat $@ 2>/dev/null)" = "$$$1" || printf '%s\n' "$$$1" >$@
 $(BUILD)/flags: FORCE

@@ -13,9 +13,9 @@ const char *phase_name(enum phase phase) {
 }
 
 const char *activity_name(enum activity activity) {
-    static const char *const names[ACTIVITIES] = {
-        "other", "load", "attention", "gate", "experts", "wait_experts", "head", "sample"
-    };
+    static const char *const names[ACTIVITIES] = { "other",        "load",    "attention",
+                                                   "gate",         "experts", "predict",
+                                                   "wait_experts", "head",    "sample" };
     return names[activity];
 }
 
@@ -23,6 +23,7 @@ const char *activity_name(enum activity activity) {
 
 void account_start(struct account *a, const struct clock *clock) {
     *a = (struct account){ .clock = clock, .phase = PHASE_LOAD, .activity = ACTIVITY_OTHER };
+    account_step(a, TRACE_NOWHERE, 0);
     a->start_ns = a->since_ns = clock_now_ns(clock);
 }
 
@@ -32,26 +33,53 @@ static void charge(struct account *a) {
     a->since_ns = now;
 }
 
+// From the moment of the last charge on.
+static void record(const struct account *a, uint32_t activity) {
+    if (!a->trace)
+        return;
+    struct trace_event event = { .ns = a->since_ns, .kind = TRACE_PLACE, .is.place = a->place };
+    event.is.place.phase = a->phase;
+    event.is.place.activity = activity;
+    trace_put(a->trace, TRACE_CONTROL, &event);
+}
+
 enum activity account_enter(struct account *a, enum activity activity) {
     enum activity before = a->activity;
     charge(a);
     a->activity = activity;
+    record(a, activity);
     return before;
 }
 
 void account_phase(struct account *a, enum phase phase) {
     charge(a);
     a->phase = phase;
+    record(a, a->activity);
+}
+
+void account_trace(struct account *a, struct trace *trace) {
+    a->trace = trace;
+    record(a, a->activity);
+}
+
+void account_step(struct account *a, uint32_t step, uint32_t n_rows) {
+    a->place = (struct trace_place){ .step = step, .layer = TRACE_NOWHERE, .n_rows = n_rows };
+}
+
+void account_layer(struct account *a, uint32_t layer) {
+    a->place.layer = layer;
 }
 
 void account_pause(struct account *a) {
     charge(a);
+    record(a, TRACE_NOWHERE);
 }
 
 void account_resume(struct account *a) {
     uint64_t now = clock_now_ns(a->clock);
     a->start_ns += now - a->since_ns;
     a->since_ns = now;
+    record(a, a->activity);
 }
 
 void account_report(const struct account *a, struct reader *reader, const struct slots *slots,
@@ -128,21 +156,26 @@ static uint64_t bytes_read(const struct account_report *r) {
     return sum;
 }
 
+static const char *activity_label(enum activity activity) {
+    static const char *const label[ACTIVITIES] = {
+        "other",   "loading weights", "attention",           "gate, shared expert",
+        "experts", "predicting",      "waiting for experts", "head",
+        "sampling"
+    };
+    return label[activity];
+}
+
 static void put_times(struct text *t, const struct account_report *r) {
-    static const char *const label[ACTIVITIES] = { "other",     "loading weights",
-                                                   "attention", "gate, shared expert",
-                                                   "experts",   "waiting for experts",
-                                                   "head",      "sampling" };
     static const enum activity order[] = { ACTIVITY_LOAD,    ACTIVITY_ATTENTION, ACTIVITY_GATE,
-                                           ACTIVITY_EXPERTS, ACTIVITY_WAIT,      ACTIVITY_HEAD,
-                                           ACTIVITY_SAMPLE,  ACTIVITY_OTHER };
+                                           ACTIVITY_EXPERTS, ACTIVITY_PREDICT,   ACTIVITY_WAIT,
+                                           ACTIVITY_HEAD,    ACTIVITY_SAMPLE,    ACTIVITY_OTHER };
     put(t, "%-22s", "time");
     for (int p = 0; p < PHASES; p++)
         put(t, "%18s", phase_name((enum phase)p));
     put(t, "%18s\n", "all");
     for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
         uint64_t all = 0;
-        put(t, "  %-20s", label[order[i]]);
+        put(t, "  %-20s", activity_label(order[i]));
         for (int p = 0; p < PHASES; p++) {
             uint64_t ns = r->account.time_ns[p][order[i]];
             all += ns;
@@ -158,33 +191,141 @@ static void put_times(struct text *t, const struct account_report *r) {
     put(t, "%9.2f s %5.1f %%\n", seconds(r->total_ns), 100.0);
 }
 
-static void put_verdict(struct text *t, const struct account_report *r) {
+// --- the sentence that a person can act on -------------------------------------------------------
+
+// Below this nothing was measured: a page fault shows.
+#define TOO_SHORT_NS 100000000u
+// Waiting for less than this is not what to mend first: twice the drives would save half of it.
+#define WAIT_SHARE 20
+
+// Time of prefill and decode in one activity.
+static uint64_t run_ns(const struct account_report *r, enum activity activity) {
+    return r->account.time_ns[PHASE_PREFILL][activity] + r->account.time_ns[PHASE_DECODE][activity];
+}
+
+static double wait_share(const struct account_report *r) {
     uint64_t run = phase_ns(r, PHASE_PREFILL) + phase_ns(r, PHASE_DECODE);
-    uint64_t wait = r->account.time_ns[PHASE_PREFILL][ACTIVITY_WAIT] +
-                    r->account.time_ns[PHASE_DECODE][ACTIVITY_WAIT];
-    uint64_t experts = r->account.time_ns[PHASE_PREFILL][ACTIVITY_EXPERTS] +
-                       r->account.time_ns[PHASE_DECODE][ACTIVITY_EXPERTS];
-    if (run == 0)
-        return;
-    double share = 100 * ratio(wait, run);
-    double rate = ratio(bytes_read(r), seconds(r->reader.busy_ns)) / 1e9;
-    double missed = 100 * ratio(r->slots.misses + r->slots.joined, r->slots.demanded);
-    if (share >= 20 && r->n_slots < r->n_experts)
-        put(t,
-            "waited %.0f %% of the time for the disk, which gave %.2f GB/s while %.0f %% of the "
-            "experts were missed: a faster or second drive, or more --ram (%u slots hold %.0f %% "
-            "of the experts), would help\n",
-            share, rate, missed, (unsigned)r->n_slots, 100 * ratio(r->n_slots, r->n_experts));
-    else if (share >= 20)
-        put(t,
-            "waited %.0f %% of the time for the disk (%.2f GB/s), while the cache was filling: it "
-            "holds every expert, so a longer run waits less\n",
-            share, rate);
+    return 100 * ratio(run_ns(r, ACTIVITY_WAIT), run);
+}
+
+// What more memory would hold, in sizes of --ram.
+static void put_more_ram(struct text *t, const struct account_report *r) {
+    uint64_t missing = r->n_experts - r->n_slots;
+    if (missing * r->slot_bytes <= 16 * GIB)
+        put(t, "%.1f GiB more --ram would hold all experts (now %.0f %%)",
+            missing * r->slot_bytes / GIB + 0.05, 100 * ratio(r->n_slots, r->n_experts));
     else
         put(t,
-            "the disk is not what limits this run: %.0f %% of the time went to waiting for it, "
-            "%.0f %% to the arithmetic of experts\n",
-            share, 100 * ratio(experts, run));
+            "each GiB more of --ram holds %.0f of the %" PRIu64
+            " experts that have no place in memory (%.0f %%)",
+            ratio(GIB, r->slot_bytes), missing, 100 * ratio(missing, r->n_experts));
+}
+
+// It waited, and for bytes: why so many?
+static void put_disk_verdict(struct text *t, const struct account_report *r) {
+    const struct account *a = &r->account;
+    double share = wait_share(r), demanded = r->slots.demanded;
+    uint64_t read = r->slots.misses, filled = read > r->slots.evicted ? read - r->slots.evicted : 0;
+    uint64_t n_steps = a->steps[PHASE_PREFILL] + a->steps[PHASE_DECODE];
+    put(t, "waited %.0f %% of the time for the disk, which gave %.2f GB/s", share,
+        ratio(bytes_read(r), seconds(r->reader.busy_ns)) / 1e9);
+    // A disk that is waited for is at work. Where it was not for a third of the wait, at least, the bytes
+    // were there and nobody woke up, or were asked for late.
+    if (2 * run_ns(r, ACTIVITY_WAIT) > 3 * r->reader.busy_ns) {
+        put(t,
+            ", but was at work for %.2f s of the %.2f s: it is not the drive that is slow here "
+            "but what asks it, often a machine busy with something else; --trace shows where\n",
+            seconds(r->reader.busy_ns), seconds(run_ns(r, ACTIVITY_WAIT)));
+    } else if (2 * filled >= read) { // of what was read, most found an empty slot
+        put(t, ", while the cache was filling (%.0f %% of the reads found an empty slot): ",
+            100 * ratio(filled, read));
+        put(t, r->n_slots >= r->n_experts ? "it holds every expert, so a longer run waits less\n"
+                                          : "a longer run waits less\n");
+    } else if (a->steps[PHASE_PREFILL] > 1 &&
+               // (Short ones are the turns of a chat, which nothing makes one step.)
+               a->tokens[PHASE_PREFILL] >= 128 * a->steps[PHASE_PREFILL] &&
+               2 * a->time_ns[PHASE_PREFILL][ACTIVITY_WAIT] > run_ns(r, ACTIVITY_WAIT)) {
+        put(t,
+            ", most of it in %" PRIu64 " steps of prefill that each read their experts anew: a "
+            "larger --chunk (%.0f tokens a step were used) reads them less often\n",
+            a->steps[PHASE_PREFILL], ratio(a->tokens[PHASE_PREFILL], a->steps[PHASE_PREFILL]));
+    } else if (r->n_slots * n_steps < r->slots.demanded && r->slots.hits <= 0.05 * demanded) {
+        double wanted = ratio(demanded, n_steps);
+        put(t,
+            "; the cache is too small to help: a step wants %.0f experts, it has %" PRIu64
+            " slots, and %.0f %% were missed: at least %.1f GiB more --ram is needed for experts "
+            "to be found again\n",
+            wanted, r->n_slots, 100 * ratio(demanded - r->slots.hits, demanded),
+            (wanted - r->n_slots) * r->slot_bytes / GIB + 0.05);
+    } else {
+        put(t,
+            " while %.0f %% of the experts were missed: drives twice as fast would save up to "
+            "%.0f %% of the time; ",
+            100 * ratio(r->slots.misses + r->slots.joined, demanded), share / 2);
+        put_more_ram(t, r);
+        put(t, "\n");
+    }
+}
+
+static void put_verdict(struct text *t, const struct account_report *r) {
+    uint64_t run = phase_ns(r, PHASE_PREFILL) + phase_ns(r, PHASE_DECODE);
+    if (run == 0)
+        return;
+    if (run < TOO_SHORT_NS) {
+        put(t,
+            "%.2f s after %.2f s of loading are too short to say what limits this machine: give "
+            "it more to do\n",
+            seconds(run), seconds(phase_ns(r, PHASE_LOAD)));
+        return;
+    }
+    if (wait_share(r) >= WAIT_SHARE) {
+        put_disk_verdict(t, r);
+        return;
+    }
+    enum activity most = ACTIVITY_OTHER;
+    for (int i = 0; i < ACTIVITIES; i++)
+        if (i != ACTIVITY_WAIT && run_ns(r, (enum activity)i) > run_ns(r, most))
+            most = (enum activity)i;
+    put(t, "the disk is not what limits this run: %.0f %% of the time went to waiting for it, ",
+        wait_share(r));
+    put(t, "%.0f %% to %s: %s\n", 100 * ratio(run_ns(r, most), run), activity_label(most),
+        most == ACTIVITY_OTHER ? "something outside the model, such as a slow reader of the text"
+                               : "more or faster cores would help, a faster drive would not");
+}
+
+static const char *const kind_name[PREFETCH_KINDS] = { "hash", "gate", "sweep" };
+
+static struct prefetch_count prefetch_sum(const struct account_report *r, int kind) {
+    struct prefetch_count sum = { 0 };
+    for (uint32_t layer = 0; r->prefetch && layer < r->n_layers; layer++) {
+        const struct prefetch_count *c = &r->prefetch[layer * PREFETCH_KINDS + kind];
+        sum.wanted += c->wanted;
+        sum.predicted += c->predicted;
+        sum.right += c->right;
+        sum.read += c->read;
+        sum.used += c->used;
+        sum.in_vain += c->in_vain;
+        sum.cancelled += c->cancelled;
+        sum.lost += c->lost;
+    }
+    return sum;
+}
+
+static void put_prefetch(struct text *t, const struct account_report *r) {
+    const char *before = "prefetch";
+    for (int kind = 0; kind < PREFETCH_KINDS; kind++) {
+        struct prefetch_count c = prefetch_sum(r, kind);
+        if (!c.predicted && !c.read)
+            continue;
+        put(t,
+            "%s %s %" PRIu64 " predicted, %.1f %% right, %.1f %% of what was wanted; %" PRIu64
+            " read, %.1f %% of them in vain, %" PRIu64 " cancelled",
+            before, kind_name[kind], c.predicted, 100 * ratio(c.right, c.predicted),
+            100 * ratio(c.right, c.wanted), c.read, 100 * ratio(c.in_vain, c.read), c.cancelled);
+        before = ";";
+    }
+    if (*before == ';')
+        put(t, "\n");
 }
 
 size_t account_text(const struct account_report *r, char *out, size_t out_bytes) {
@@ -206,6 +347,7 @@ size_t account_text(const struct account_report *r, char *out, size_t out_bytes)
         r->slots.demanded, r->slots.hits, 100 * ratio(r->slots.hits, r->slots.demanded),
         r->slots.misses, r->slots.evicted, r->n_slots, r->slot_bytes / 1e6,
         100 * ratio(r->n_slots, r->n_experts));
+    put_prefetch(&t, r);
     put(&t, "disk     %.3f GB read", bytes / 1e9);
     if (tokens)
         put(&t, ", %.2f MB a token", bytes / 1e6 / tokens);
@@ -224,6 +366,34 @@ size_t account_text(const struct account_report *r, char *out, size_t out_bytes)
     }
     put_verdict(&t, r);
     return t.used;
+}
+
+static json_t *prefetch_object(const struct prefetch_count *c) {
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "wanted", (json_int_t)c->wanted,
+                     "predicted", (json_int_t)c->predicted, "right", (json_int_t)c->right, "read",
+                     (json_int_t)c->read, "used", (json_int_t)c->used, "in_vain",
+                     (json_int_t)c->in_vain, "cancelled", (json_int_t)c->cancelled, "lost",
+                     (json_int_t)c->lost);
+}
+
+// Totals by kind, then the layers for which something was predicted.
+static json_t *prefetch_json(const struct account_report *r) {
+    json_t *root = json_object(), *layers = json_array();
+    for (int kind = 0; kind < PREFETCH_KINDS; kind++) {
+        struct prefetch_count sum = prefetch_sum(r, kind);
+        json_object_set_new(root, kind_name[kind], prefetch_object(&sum));
+    }
+    for (uint32_t i = 0; r->prefetch && i < r->n_layers * PREFETCH_KINDS; i++) {
+        const struct prefetch_count *c = &r->prefetch[i];
+        if (!c->predicted && !c->read)
+            continue;
+        json_t *layer = prefetch_object(c);
+        json_object_set_new(layer, "layer", json_integer(i / PREFETCH_KINDS));
+        json_object_set_new(layer, "kind", json_string(kind_name[i % PREFETCH_KINDS]));
+        json_array_append_new(layers, layer);
+    }
+    json_object_set_new(root, "layers", layers);
+    return root;
 }
 
 char *account_json(const struct account_report *r) {
@@ -255,9 +425,10 @@ char *account_json(const struct account_report *r) {
     json_t *process = json_pack("{s:I, s:I, s:I}", "peak_bytes", (json_int_t)r->peak_bytes,
                                 "ram_bytes", (json_int_t)r->ram_bytes, "storage_read_bytes",
                                 (json_int_t)r->storage_read_bytes);
-    json_t *root = json_pack("{s:f, s:I, s:o, s:o, s:o, s:o}", "seconds", seconds(r->total_ns),
-                             "kept_tokens", (json_int_t)r->account.kept, "phases", phases,
-                             "experts", experts, "disk", disk, "process", process);
+    json_t *root =
+        json_pack("{s:f, s:I, s:o, s:o, s:o, s:o, s:o}", "seconds", seconds(r->total_ns),
+                  "kept_tokens", (json_int_t)r->account.kept, "phases", phases, "experts", experts,
+                  "prefetch", prefetch_json(r), "disk", disk, "process", process);
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     json_decref(root);
     return text;

@@ -2,13 +2,18 @@
  *
  * The control thread is always in exactly one activity of one phase; entering another charges the
  * time since the last entry to the one that is left. So the times add up to the run's, always.
- * Bytes and hits are counted by the reader and the slots; a report takes the differences. */
+ * Bytes and hits are counted by the reader and the slots; a report takes the differences.
+ *
+ * With a trace, every change is put on its control track, with the step and the layer in which it
+ * happens, at the very moment that is charged: so the times of the two agree. */
 #ifndef SLUICE_SRC_ACCOUNT_H
 #define SLUICE_SRC_ACCOUNT_H
 
 #include "cache/slots.h"
 #include "io/clock.h"
 #include "io/reader.h"
+#include "io/trace.h"
+#include "src/prefetch_count.h"
 
 #include <stdint.h>
 
@@ -24,6 +29,7 @@ enum activity {
     ACTIVITY_ATTENTION, /* attention half of the layers, hyper-connections and norms included */
     ACTIVITY_GATE,      /* the FFN half up to the demand, shared experts */
     ACTIVITY_EXPERTS,   /* arithmetic of routed experts */
+    ACTIVITY_PREDICT,   /* gates run early; most of it while experts are awaited */
     ACTIVITY_WAIT,      /* for expert bytes that were not there */
     ACTIVITY_HEAD,      /* logits */
     ACTIVITY_SAMPLE,
@@ -39,13 +45,22 @@ struct account {
     uint64_t time_ns[PHASES][ACTIVITIES];
     uint64_t tokens[PHASES]; /* rows that went through the layers */
     uint64_t steps[PHASES];
-    uint64_t kept; /* tokens of prompts that a session held already: nothing was computed */
+    uint64_t kept;       /* tokens of prompts that a session held already: nothing was computed */
+    struct trace *trace; /* NULL: none */
+    struct trace_place place; /* its step, layer and rows; phase and activity are those above */
 };
 
 void account_start(struct account *a, const struct clock *clock);
 /* Leave the current activity for another; returns the one that was left, to go back to. */
 enum activity account_enter(struct account *a, enum activity activity);
 void account_phase(struct account *a, enum phase phase);
+
+/* Record in a trace too, from the last change on. Not owned; it must stay until the last call here. */
+void account_trace(struct account *a, struct trace *trace);
+/* Which step and layer the next activity belongs to (TRACE_NOWHERE: none), for the trace. It takes
+ * effect with that activity: call it before account_enter. */
+void account_step(struct account *a, uint32_t step, uint32_t n_rows);
+void account_layer(struct account *a, uint32_t layer);
 /* Time in between belongs to nobody, the run's least of all: a person is typing. */
 void account_pause(struct account *a);
 void account_resume(struct account *a);
@@ -58,6 +73,8 @@ struct account_report {
     struct slots_stats slots;
     uint64_t slot_bytes, n_slots, n_experts; /* of the cache */
     uint64_t expert_bytes;
+    const struct prefetch_count *prefetch; /* [n_layers][PREFETCH_KINDS], the engine's; or NULL */
+    uint32_t n_layers;
     char engine[128]; /* reader_describe */
     /* What the kernel says of this process; 0 where it says nothing. */
     uint64_t peak_bytes;         /* resident set plus huge pages, at its highest */

@@ -53,7 +53,7 @@ static bool touch_progress(void *context, uint64_t done, uint64_t total) {
 }
 
 static enum status open_weights(struct sluice *s, const struct sluice_options *o, struct err *err) {
-    struct cpu_options cpu = { .n_threads = o->n_threads, .exact = o->exact };
+    struct cpu_options cpu = { .n_threads = o->n_threads, .exact = o->exact, .isa = o->cpu };
     if (cpu_open(&s->ops, &cpu, err) != OK)
         return err->status;
     if (o->drafts && s->cp.draft != DRAFT_MTP)
@@ -89,7 +89,13 @@ static enum status open_cache(struct sluice *s, const struct sluice_options *o, 
     // The page cache has what the engine leaves; where --ram promises a bound, nothing is left to it.
     uint64_t left = o->ram_bytes ? 0 : s->fit.has_bytes - s->fit.used_bytes;
     struct reader_options read = {
-        .mode = o->io, .disk = o->disk, .forbid_uring = o->forbid_uring, .ram_bytes = left
+        .mode = o->io,
+        .disk = o->disk,
+        .forbid_uring = o->forbid_uring,
+        .ram_bytes = left,
+        .chunk_bytes = o->read_chunk_bytes,
+        .depth = o->read_depth,
+        .trace = o->trace,
     };
     if (reader_open(&s->reader, &read, err) != OK ||
         expert_table_open(&s->experts, &s->cp, s->weights.n_blocks, s->reader, err) != OK)
@@ -108,6 +114,7 @@ static enum status open_cache(struct sluice *s, const struct sluice_options *o, 
                                    .slot_bytes = s->fit.slot_bytes,
                                    .memory = s->slot_memory.base,
                                    .n_experts_total = s->fit.n_experts,
+                                   .n_layers = s->weights.n_blocks,
                                    .max_demands = 4, // steps in flight; one is used so far
                                    .reader = s->reader,
                                    .source = { &s->experts, expert_layout } };
@@ -125,6 +132,9 @@ static enum status open_stages(struct sluice *s, const struct sluice_options *o,
         status = open_rope(s, err);
     if (status == OK)
         status = open_cache(s, o, err);
+    if (status == OK && !(s->prefetch_counts = calloc((size_t)s->weights.n_blocks * PREFETCH_KINDS,
+                                                      sizeof *s->prefetch_counts)))
+        status = err_set(err, ERR_MEMORY, "no memory for an engine");
     struct kv_layout layout;
     if (status == OK) {
         kv_layout_init(&layout, &s->cp.config, s->weights.n_blocks, o->exact);
@@ -139,9 +149,12 @@ enum status sluice_open(struct sluice **out, const struct sluice_options *option
     if (!s)
         return err_set(err, ERR_MEMORY, "no memory for an engine");
     account_start(&s->account, clock_system());
+    if (options->trace)
+        account_trace(&s->account, options->trace);
     account_enter(&s->account, ACTIVITY_LOAD);
     s->chunk = options->chunk ? options->chunk : SLUICE_DEFAULT_CHUNK;
     s->n_sequences = options->n_sequences ? options->n_sequences : 1;
+    s->prefetch = options->prefetch;
     enum status status = open_stages(s, options, err);
     account_enter(&s->account, ACTIVITY_OTHER);
     if (status != OK) {
@@ -171,6 +184,7 @@ void sluice_close(struct sluice *s) {
     }
     ops_close(s->ops);
     checkpoint_close(&s->cp);
+    free(s->prefetch_counts);
     free(s);
 }
 
@@ -202,6 +216,8 @@ void sluice_report(struct sluice *s, struct account_report *out) {
     out->n_slots = s->fit.n_slots;
     out->n_experts = s->fit.n_experts;
     out->expert_bytes = s->experts.expert_bytes;
+    out->prefetch = s->prefetch_counts;
+    out->n_layers = s->weights.n_blocks;
 }
 
 enum status sluice_sequence(struct sluice *s, struct sequence **out, struct err *err) {

@@ -24,7 +24,10 @@ struct sluice {
     struct pinned slot_memory;
     struct slots *slots;
     struct kv_store kv;
+    enum prefetch_mode prefetch;
+    struct prefetch_count *prefetch_counts; /* [n_blocks][PREFETCH_KINDS] */
     struct account account;
+    uint32_t n_steps; /* begun so far */
     char notes[2048];
 };
 

@@ -17,6 +17,7 @@ enum status layer_advance(struct step *s, struct err *err) {
     const struct layer_weights *w = &s->engine->weights.layers[s->layer];
     struct account *account = &s->engine->account;
     const struct config *c = &s->engine->cp.config;
+    account_layer(account, s->layer);
 
     if (s->state == STEP_ATTENTION) {
         account_enter(account, ACTIVITY_ATTENTION);
@@ -40,10 +41,13 @@ enum status layer_advance(struct step *s, struct err *err) {
     account_enter(account, ACTIVITY_EXPERTS);
     struct slot slot;
     enum status status;
-    while ((status = slots_next(&s->demand, &slot, err)) == OK) {
-        compute_expert(s, &slot);
-        slots_release(s->engine->slots, &slot, ops_record(s->engine->ops));
-    }
+    do {
+        while ((status = slots_next(&s->demand, &slot, err)) == OK) {
+            compute_expert(s, &slot);
+            slots_release(s->engine->slots, &slot, ops_record(s->engine->ops));
+            prefetch_more(s);
+        }
+    } while (status == AGAIN && prefetch_ahead(s));
     if (status != DONE)
         return status; // AGAIN, or an error: this layer goes on from here
     s->demanded = false;
@@ -51,6 +55,7 @@ enum status layer_advance(struct step *s, struct err *err) {
     finish_experts(s);
     look(s, TAP_FFN_OUT, s->b.y, c->d, err);
     write_streams(s);
+    prefetch_ahead(s); // if there was nothing to wait for
     look(s, TAP_STREAMS, s->b.h, c->n_streams * c->d, err);
     // On, whatever a tap says: a layer that is done must not be computed again. The trunk's last layer
     // and the draft block's are each followed by a head.
@@ -327,6 +332,7 @@ static enum status ask_for_experts(struct step *s, const struct layer_weights *w
     if (s->options.routed)
         s->options.routed(s->options.context, s->layer, s->experts);
     uint32_t n_wanted = sort_choices(s);
+    prefetch_judge(s, n_wanted);
     if (slots_demand(s->engine->slots, s->wanted, n_wanted, is_narrow(s) ? ANY_ORDER : IN_ORDER,
                      s->handed, &s->demand, err) != OK)
         return err->status;
@@ -343,6 +349,7 @@ static enum status ask_for_experts(struct step *s, const struct layer_weights *w
         .limit = c->swiglu_limit,
     };
     expert_ffn(ops, &shared);
+    prefetch_demanded(s, n_wanted);
     return OK;
 }
 
@@ -386,6 +393,7 @@ enum status layer_head(struct step *s, struct err *err) {
     const struct weights *w = &s->engine->weights;
     bool draft = s->layer >= c->n_layers;
     const struct hyper_weights *hc = draft ? &w->layers[s->layer].hc_head : &w->hc_head;
+    account_layer(&s->engine->account, TRACE_NOWHERE);
     account_enter(&s->engine->account, ACTIVITY_HEAD);
     for (uint32_t first = 0; first < s->n_logits; first += STEP_LOGIT_TILE) {
         uint32_t n = s->n_logits - first < STEP_LOGIT_TILE ? s->n_logits - first : STEP_LOGIT_TILE;

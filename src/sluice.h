@@ -16,8 +16,10 @@
 
 #include "io/reader.h"
 #include "io/status.h"
+#include "kernels/cpu/cpu.h"
 #include "src/account.h"
 #include "src/checkpoint/config.h"
+#include "src/prefetch_count.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -41,15 +43,19 @@ struct sluice_options {
     uint32_t n_dirs;
     uint64_t ram_bytes; /* resident set plus huge pages; 0: what the machine has free */
     uint32_t n_threads; /* 0: all that this process may use */
+    enum cpu_isa cpu;   /* the loops of the arithmetic */
     enum io_mode io;
-    bool forbid_uring;    /* read with pread threads */
+    bool forbid_uring;                     /* read with pread threads */
+    uint32_t read_chunk_bytes, read_depth; /* as reader_options has them; 0: its defaults */
     uint32_t ctx;         /* tokens of one sequence; 0: SLUICE_DEFAULT_CTX, or what fits */
     uint32_t chunk;       /* most rows in a step; 0: SLUICE_DEFAULT_CHUNK */
     uint32_t n_sequences; /* that can be at full length at once, and a snapshot of one; 0: 1 */
     uint32_t n_slots;     /* 0: as many as fit; else exactly so many (tests, measurements) */
-    bool exact;           /* no quantization of activations and KV state; slow, for checking */
-    bool drafts;          /* load the MTP block */
-    struct disk *disk;    /* read experts through this backend; NULL: the real one */
+    enum prefetch_mode prefetch;
+    bool exact;          /* no quantization of activations and KV state; slow, for checking */
+    bool drafts;         /* load the MTP block */
+    struct disk *disk;   /* read experts through this backend; NULL: the real one */
+    struct trace *trace; /* record a timeline here (src/trace_file.h); NULL: none */
     /* A line of progress: what is being done, how far. Returns false to cancel. NULL: none. */
     bool (*progress)(void *context, const char *what, uint64_t done_bytes, uint64_t total_bytes);
     void *context;

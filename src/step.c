@@ -172,9 +172,12 @@ enum status step_begin(struct step *s, const struct span *spans, uint32_t n_span
     fill_tables(s);
     upload_rows(s);
     s->phase = s->max_span_rows > 1 ? PHASE_PREFILL : PHASE_DECODE;
+    s->number = s->engine->n_steps++;
     s->layer = 0;
     s->demanded = false;
     s->state = STEP_EMBED;
+    account_phase(&s->engine->account, s->phase);
+    prefetch_begin(s);
     return OK;
 }
 
@@ -247,15 +250,27 @@ static enum status move(struct step *s, struct err *err) {
     return DONE;
 }
 
+// The control thread is with this step; what it did before.
+static enum activity take_up(const struct step *s) {
+    struct account *account = &s->engine->account;
+    account_phase(account, s->phase);
+    account_step(account, s->number, s->n_rows);
+    return account_enter(account, ACTIVITY_OTHER);
+}
+
+static void put_down(const struct step *s, enum activity before) {
+    account_step(&s->engine->account, TRACE_NOWHERE, 0);
+    account_enter(&s->engine->account, before);
+}
+
 enum status step_advance(struct step *s, struct err *err) {
     if (err->status != OK)
         return err->status; // an old error would be taken for one of this call
-    account_phase(&s->engine->account, s->phase);
-    enum activity before = account_enter(&s->engine->account, ACTIVITY_OTHER);
+    enum activity before = take_up(s);
     enum status status;
     while ((status = move(s, err)) == OK)
         ;
-    account_enter(&s->engine->account, before);
+    put_down(s, before);
     return status == DONE ? OK : status;
 }
 
@@ -267,20 +282,18 @@ enum status step_run(struct step *s, bool (*cancel)(void *context), void *contex
                      struct err *err) {
     if (err->status != OK)
         return err->status; // as in step_advance
-    struct account *account = &s->engine->account;
-    account_phase(account, s->phase);
-    enum activity before = account_enter(account, ACTIVITY_OTHER);
+    enum activity before = take_up(s);
     enum status status;
     for (;;) {
         status = cancel && cancel(context) ? err_set(err, CANCELLED, "cancelled") : move(s, err);
         if (status == AGAIN) {
-            account_enter(account, ACTIVITY_WAIT);
+            account_enter(&s->engine->account, ACTIVITY_WAIT);
             event_wait(step_event(s), WAIT_SLICE_NS);
         } else if (status != OK) {
             break;
         }
     }
-    account_enter(account, before);
+    put_down(s, before);
     return status == DONE ? OK : status;
 }
 
@@ -298,6 +311,7 @@ void step_commit(struct step *s) {
     const int32_t *next = s->next;
     for (uint32_t i = 0; i < s->n_spans; next += s->spans[i++].n_tokens)
         sequence_commit(s->spans[i].sequence, s->options.draft ? next : NULL);
+    prefetch_end(s);
     s->engine->account.tokens[s->phase] += s->n_rows;
     s->engine->account.steps[s->phase]++;
     s->state = STEP_IDLE;
@@ -309,6 +323,7 @@ void step_abandon(struct step *s) {
     if (s->demanded)
         slots_abandon(&s->demand);
     s->demanded = false;
+    prefetch_end(s);
     for (uint32_t i = 0; i < s->n_spans; i++)
         sequence_abandon(s->spans[i].sequence, s->state > STEP_EMBED);
     s->state = STEP_IDLE;

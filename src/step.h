@@ -12,6 +12,7 @@
 #define SLUICE_SRC_STEP_H
 
 #include "src/engine.h"
+#include "src/prefetch.h"
 
 #define STEP_TILE                                                                                  \
     64 /* rows: 16 MiB of Pro's queries; more gains nothing, weights are re-used already */
@@ -46,6 +47,8 @@ struct step_buffers {
     struct mem q, og;                               /* [T,H,c], [T,g·dg] */
     struct mem index_q, index_w, chosen;            /* [T,Hi,ci], [T,Hi], I32 [T,k] */
     struct mem logit_row, logit_h, logit_x, logits; /* I32 [R], [16,n,d], [16,d], [16,V] */
+    struct mem ahead_x, ahead_post, ahead_comb; /* as x, post, comb; [narrow]: an early gate's */
+    struct mem ahead_logits, ahead_experts, ahead_weights; /* [narrow,E], I32 [narrow,width], … */
     struct mem tables, rows; /* u32 page numbers; struct kv_rows [blocks][spans] */
 };
 
@@ -55,8 +58,9 @@ struct step {
     struct step_buffers b;
 
     enum step_state state;
-    uint32_t layer; /* block under way: trunk, then draft */
-    bool demanded;  /* s->demand is open: the layer's routed experts are on their way */
+    uint32_t number; /* of the engine's steps */
+    uint32_t layer;  /* block under way: trunk, then draft */
+    bool demanded;   /* s->demand is open: the layer's routed experts are on their way */
     uint32_t n_rows, n_spans;
     uint32_t max_rows, max_spans;
     struct span *spans;
@@ -64,6 +68,7 @@ struct step {
     enum phase phase; /* what the account calls it: more than one row of any span is prefill */
 
     struct demand demand;
+    struct prefetch *prefetch;
     /* host side, allocated once */
     int32_t *token, *next, *position; /* [R] */
     int32_t *logit_row;               /* [R] */

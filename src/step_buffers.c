@@ -57,6 +57,12 @@ static uint64_t place(struct step_buffers *b, struct mem base, const struct size
         { &b->weights, R * K * 4 },
         { &b->pick, R * K * 4 },
         { &b->parts, narrow * K * d * 4 },
+        { &b->ahead_x, narrow * d * 4 },
+        { &b->ahead_post, narrow * n * 4 },
+        { &b->ahead_comb, narrow * n * n * 4 },
+        { &b->ahead_logits, narrow * c->n_experts * 4 },
+        { &b->ahead_experts, narrow * prefetch_width(c) * 4 },
+        { &b->ahead_weights, narrow * prefetch_width(c) * 4 },
         { &b->q, T * c->n_heads * c->head_dim * 4 },
         { &b->og, T * c->o_groups * c->o_rank * 4 },
         { &b->index_q, T * c->index_heads * c->index_dim * 4 },
@@ -82,7 +88,8 @@ static uint64_t host_bytes(const struct sizes *z) {
     uint64_t R = z->rows;
     return R * 4 * 4 + R * c->n_chosen * 8 + (uint64_t)c->n_experts * 16 +
            (z->embed_on_disk ? R * c->d * 2 : 0) + least(STEP_LOGIT_TILE, R) * c->vocab * 4 +
-           z->tables * 4 + z->n_blocks * z->spans * sizeof(struct kv_rows);
+           z->tables * 4 + z->n_blocks * z->spans * sizeof(struct kv_rows) +
+           prefetch_bytes(c, (uint32_t)z->n_blocks);
 }
 
 uint64_t step_bytes(const struct config *c, uint32_t n_blocks, uint32_t max_rows,
@@ -141,13 +148,14 @@ enum status step_buffers_open(struct step *s, struct err *err) {
         !s->pick || !s->pick_begin || !s->wanted || !s->handed ||
         (z.embed_on_disk && !s->embed_host) || !s->logits || !s->tables || !s->rows)
         return err_set(err, ERR_MEMORY, "no memory for a step of %u rows", s->max_rows);
-    return OK;
+    return prefetch_open(&s->prefetch, c, engine->weights.n_blocks, engine->prefetch, err);
 }
 
 void step_buffers_close(struct step *s) {
     if (s->b.arena.address)
         ops_release(s->engine->ops, s->b.arena);
     s->b.arena = mem_none();
+    prefetch_close(s->prefetch);
     free(s->spans);
     free(s->token);
     free(s->next);

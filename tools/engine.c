@@ -1,5 +1,6 @@
 #include "tools/engine.h"
 
+#include "tools/drive_tuning.h"
 #include "tools/interrupt.h"
 
 #include <errno.h>
@@ -74,21 +75,32 @@ enum status engine_open(struct engine *e, const struct options *o, bool with_tok
         return err_set(err, ERR_IO, "%s: cannot be made: %s", o->stats, strerror(errno));
     if (o->record_routing && routing_writer_open(&e->routing, o->record_routing, err) != OK)
         return err->status;
+    struct trace_file_options timeline = { .clock = clock_system() };
+    if (o->trace && trace_file_open(&e->trace, o->trace, &timeline, err) != OK)
+        return err->status;
     if (model_dirs_open(&e->dirs, o, &o->models, err) != OK)
         return err->status;
     if (with_tokenizer && find_tokenizer(&e->dirs, &e->tokenizer, err) != OK)
+        return err->status;
+    uint32_t read_chunk_bytes, read_depth;
+    if (drive_tuning(o, &e->dirs, &read_chunk_bytes, &read_depth, err) != OK)
         return err->status;
     struct sluice_options options = {
         .dirs = e->dirs.dirs,
         .n_dirs = e->dirs.n,
         .ram_bytes = o->ram_bytes,
         .n_threads = o->n_threads,
+        .cpu = o->cpu,
         .io = o->io,
         .forbid_uring = o->io_engine == IO_ENGINE_PREAD,
+        .read_chunk_bytes = read_chunk_bytes,
+        .read_depth = read_depth,
+        .prefetch = o->prefetch,
         .ctx = o->ctx,
         .chunk = o->chunk,
         .exact = o->exact,
         .drafts = with_draft,
+        .trace = e->trace ? trace_file_trace(e->trace) : NULL,
         .progress = show_progress,
         .context = e,
     };
@@ -98,7 +110,12 @@ enum status engine_open(struct engine *e, const struct options *o, bool with_tok
         return status;
     print_notes(sluice_notes(e->sluice));
     status = step_open(&e->step, e->sluice, err);
-    return status == OK && e->routing ? start_recording(e, err) : status;
+    if (status == OK && e->routing)
+        status = start_recording(e, err);
+    const struct config *c = sluice_config(e->sluice);
+    if (status == OK && e->trace)
+        status = trace_file_start(e->trace, c->n_layers, c->n_experts, err);
+    return status;
 }
 
 void engine_close(struct engine *e) {
@@ -107,6 +124,7 @@ void engine_close(struct engine *e) {
     tokenizer_close(e->tokenizer);
     model_dirs_close(&e->dirs);
     routing_writer_close(e->routing);
+    trace_file_close(e->trace); // after the engine, which records in it
     if (e->stats)
         fclose(e->stats);
 }
@@ -241,13 +259,34 @@ enum status engine_account(struct engine *e, struct err *err) {
     return status;
 }
 
+// A run that has no other error has this one.
+static enum status add_error(struct err *err, const struct err *why) {
+    if (err->status == OK)
+        *err = *why;
+    else if (why->status != OK)
+        fprintf(stderr, "note: %s\n", why->text);
+    return why->status;
+}
+
 enum status engine_recorded(struct engine *e, struct err *err) {
     struct err why = { .status = OK };
-    if (!e->routing || !e->step || routing_writer_finish(e->routing, &why) == OK)
-        return OK;
-    if (err->status == OK)
-        *err = why;
-    else
-        fprintf(stderr, "note: %s\n", why.text);
-    return why.status;
+    if (e->routing && e->step)
+        routing_writer_finish(e->routing, &why);
+    return add_error(err, &why);
+}
+
+enum status engine_traced(struct engine *e, struct err *err) {
+    struct err why = { .status = OK };
+    bool started = e->trace && e->step;
+    step_close(e->step);
+    sluice_close(e->sluice);
+    e->step = NULL;
+    e->sluice = NULL;
+    if (started)
+        trace_file_finish(e->trace, &why);
+    uint64_t n_lost = started ? trace_file_lost(e->trace) : 0;
+    if (n_lost)
+        fprintf(stderr, "note: %s: %llu events came too fast to be written, and are missing\n",
+                e->options->trace, (unsigned long long)n_lost);
+    return add_error(err, &why);
 }

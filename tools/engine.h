@@ -5,6 +5,7 @@
 
 #include "src/routing_trace.h"
 #include "src/sluice.h"
+#include "src/trace_file.h"
 #include "src/text/tokenizer.h"
 #include "tools/models.h"
 #include "tools/options.h"
@@ -26,6 +27,7 @@ struct engine {
     struct tokenizer *tokenizer; /* NULL if it was not asked for */
     FILE *stats;                 /* where the account goes as JSON; NULL if nowhere, or it went */
     struct routing_writer *routing; /* where the choice of experts goes; NULL: nowhere */
+    struct trace_file *trace;       /* where the timeline goes; NULL: nowhere */
     struct sluice *sluice;
     struct step *step;
 };
@@ -59,6 +61,10 @@ enum status engine_account(struct engine *e, struct err *err);
 /* The recording, if there is one, is at its end. What ended it early is the error of a run that has
  * no other, and a note else. */
 enum status engine_recorded(struct engine *e, struct err *err);
+
+/* Close step and model, whose users are closed already, so that every read has ended; then the
+ * timeline, if there is one, is at its end. Errors as above; lost events are a note. */
+enum status engine_traced(struct engine *e, struct err *err);
 
 #ifdef __cplusplus
 }

@@ -32,6 +32,15 @@ static void find_hub_cache(char *out, size_t out_bytes, environment_get *get) {
         set_path(out, out_bytes, dir, "/.cache/huggingface/hub");
 }
 
+static void find_cache(char *out, size_t out_bytes, environment_get *get) {
+    const char *dir;
+    out[0] = '\0';
+    if ((dir = value(get, "XDG_CACHE_HOME")))
+        set_path(out, out_bytes, dir, "/sluice");
+    else if ((dir = value(get, "HOME")))
+        set_path(out, out_bytes, dir, "/.cache/sluice");
+}
+
 static uint32_t columns(environment_get *get) {
     const char *text = value(get, "COLUMNS");
     if (!text)
@@ -51,4 +60,5 @@ void environment_read(struct environment *out, environment_get *get) {
     const char *home = value(get, "HOME");
     set_path(out->home, sizeof out->home, home ? home : "", "");
     find_hub_cache(out->hub_cache, sizeof out->hub_cache, get);
+    find_cache(out->cache, sizeof out->cache, get);
 }

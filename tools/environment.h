@@ -2,6 +2,7 @@
  *
  *   HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME, HOME   where `-m org/name` is looked up
  *   HOME                                          what "~/" means in the chat's /load and /save
+ *   XDG_CACHE_HOME, HOME                          where what was measured of drives is kept
  *   NO_COLOR, TERM                                whether text on a terminal may be dimmed
  *   COLUMNS                                       its width, where the terminal does not tell
  *
@@ -20,6 +21,7 @@ extern "C" {
 struct environment {
     char home[PATH_MAX];      /* "" where it is not set */
     char hub_cache[PATH_MAX]; /* "" where not even HOME is set, or the path is too long */
+    char cache[PATH_MAX];     /* sluice's own folder below the user's cache; "" likewise */
     bool plain;               /* no escape codes: NO_COLOR is set, or TERM is "dumb" */
     uint32_t columns;         /* 0: not told */
 };

@@ -28,6 +28,7 @@ int cmd_eval(const struct options *o) {
     if (e.step && (status == OK || status == CANCELLED))
         engine_account(&e, &err);
     engine_recorded(&e, &err);
+    engine_traced(&e, &err);
     engine_close(&e);
     free(text);
     return command_error(o, &err);

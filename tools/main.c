@@ -1,3 +1,4 @@
+#include "tools/bench.h"
 #include "tools/commands.h"
 #include "tools/interrupt.h"
 
@@ -79,6 +80,7 @@ static void print_help(FILE *out) {
           out);
     for (size_t i = 0; i < N_COMMANDS; i++)
         fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    fputs("  bench      measure this machine: `sluice bench` lists what\n", out);
     fputs("\n  sluice COMMAND --help     its options\n"
           "  sluice help exit-codes    what the exit code means\n"
           "  sluice --version\n",
@@ -96,11 +98,12 @@ static void print_exit_codes(FILE *out) {
 }
 
 static int unknown_command(const char *name) {
-    const char *names[N_COMMANDS + 1];
+    const char *names[N_COMMANDS + 2];
     for (size_t i = 0; i < N_COMMANDS; i++)
         names[i] = commands[i].name;
     names[N_COMMANDS] = "help";
-    const char *nearest = nearest_word(name, names, N_COMMANDS + 1);
+    names[N_COMMANDS + 1] = "bench";
+    const char *nearest = nearest_word(name, names, N_COMMANDS + 2);
     struct err err = { .status = OK };
     if (nearest)
         err_set(&err, ERR_USAGE, "unknown command '%s' (did you mean '%s'?)", name, nearest);
@@ -109,12 +112,32 @@ static int unknown_command(const char *name) {
     return command_error(NULL, &err);
 }
 
-/* sluice help [COMMAND | exit-codes] */
+static int unknown_measurement(const char *what) {
+    struct err err = { .status = OK };
+    bench_unknown(what, &err);
+    return command_error(NULL, &err);
+}
+
+/* sluice help bench [WHAT] */
+static int help_bench(const char *what) {
+    const struct command *command = what ? bench_find(what) : NULL;
+    if (what && !command)
+        return unknown_measurement(what);
+    if (command)
+        options_help(command, stdout);
+    else
+        bench_help(stdout);
+    return EXIT_OK;
+}
+
+/* sluice help [COMMAND | bench [WHAT] | exit-codes] */
 static int help(int argc, char *const *argv) {
     if (argc == 0)
         print_help(stdout);
     else if (strcmp(argv[0], "exit-codes") == 0)
         print_exit_codes(stdout);
+    else if (strcmp(argv[0], "bench") == 0)
+        return help_bench(argc > 1 ? argv[1] : NULL);
     else if (find_command(argv[0]))
         options_help(find_command(argv[0]), stdout);
     else
@@ -132,14 +155,14 @@ static void let_threads_sleep(char *const *argv) {
         execv("/proc/self/exe", argv);
 }
 
-static int run_command(const struct command *command, int argc, char *const *argv) {
-    char *const *whole_argv = argv - 2; // "sluice", the command's name, then its options
+static int run_command(const struct command *command, int argc, char *const *argv,
+                       char *const *whole_argv) {
     struct options o = { .command = command };
     struct err err = { .status = OK };
     environment_read(&o.environment, getenv);
     switch (options_parse(&o, command, argc, argv, &err)) {
     case OK:
-        if (command->bit & COMMANDS_MODEL)
+        if (command->bit & (COMMANDS_MODEL | COMMAND_BENCH_KERNELS))
             let_threads_sleep(whole_argv);
         interrupt_install();
         return command->run(&o);
@@ -149,6 +172,19 @@ static int run_command(const struct command *command, int argc, char *const *arg
     default:
         return command_error(&o, &err);
     }
+}
+
+/* sluice bench WHAT [options] */
+static int bench(int argc, char *const *argv) {
+    const char *what = argc > 2 ? argv[2] : NULL;
+    if (!what) {
+        bench_help(stderr);
+        return EXIT_USAGE;
+    }
+    if (strcmp(what, "--help") == 0 || strcmp(what, "-h") == 0)
+        return help_bench(NULL);
+    const struct command *command = bench_find(what);
+    return command ? run_command(command, argc - 3, argv + 3, argv) : unknown_measurement(what);
 }
 
 static int dispatch(int argc, char *const *argv) {
@@ -163,8 +199,10 @@ static int dispatch(int argc, char *const *argv) {
     }
     if (strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
         return help(argc - 2, argv + 2);
+    if (strcmp(name, "bench") == 0)
+        return bench(argc, argv);
     const struct command *command = find_command(name);
-    return command ? run_command(command, argc - 2, argv + 2) : unknown_command(name);
+    return command ? run_command(command, argc - 2, argv + 2, argv) : unknown_command(name);
 }
 
 int main(int argc, char **argv) {

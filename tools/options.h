@@ -12,8 +12,11 @@
 
 #include "io/reader.h"
 #include "io/status.h"
+#include "kernels/cpu/cpu.h"
 #include "src/text/chat.h"
 #include "src/checkpoint/config.h"
+#include "tools/bench_io_measure.h"
+#include "src/prefetch_count.h"
 #include "tools/environment.h"
 
 #include <stdbool.h>
@@ -51,8 +54,10 @@ struct options {
     struct text_list models; /* directories or org/name, as given: see models.h */
     uint64_t ram_bytes;      /* 0: what the machine has free */
     uint32_t n_threads;      /* 0: one for each core */
+    enum cpu_isa cpu;
     enum io_mode io;
     enum io_engine io_engine;
+    enum prefetch_mode prefetch;
     uint32_t ctx;   /* 0: 32768, or what fits */
     uint32_t chunk; /* rows of one prefill step; 0: the engine's own choice */
     bool exact;
@@ -61,6 +66,7 @@ struct options {
     const char *file;           /* -f: the text, "-" is standard input; NULL */
     const char *stats;          /* the account as JSON; NULL */
     const char *record_routing; /* a file; NULL */
+    const char *trace;          /* likewise */
 
     /* run, tokenize */
     enum chat_mode mode;
@@ -94,8 +100,30 @@ struct options {
     enum draft_kind drafts; /* DRAFT_NONE or DRAFT_MTP */
     uint32_t n_shards;      /* 0: as many as the size asks for */
 
-    /* inspect, run */
+    /* inspect, run, bench */
     bool json;
+
+    /* bench io */
+    double seconds;            /* 0: the measurement's own choice */
+    double sustain;            /* 0: not */
+    uint64_t write_test_bytes; /* 0: nothing is written */
+    const char *html;          /* NULL */
+    const char *sysfs;
+    enum read_shape shape;
+    uint64_t block_bytes; /* 0: the reader's own choice */
+    uint32_t depth;       /* likewise */
+    bool unregistered;
+    bool full;
+
+    /* run, eval */
+    bool remeasure;
+
+    /* bench cache */
+    struct text_list routing; /* traces; none: made ones */
+
+    /* bench kernels */
+    const char *op;  /* NULL: all */
+    uint32_t n_rows; /* 0: 1, 8, 64 and 512 */
 
     /* tokenize */
     bool no_added;
@@ -113,6 +141,9 @@ enum command_bit {
     COMMAND_INSPECT = 1 << 2,
     COMMAND_MKMODEL = 1 << 3,
     COMMAND_TOKENIZE = 1 << 4,
+    COMMAND_BENCH_IO = 1 << 5,
+    COMMAND_BENCH_KERNELS = 1 << 6,
+    COMMAND_BENCH_CACHE = 1 << 7,
     COMMANDS_MODEL = COMMAND_RUN | COMMAND_EVAL /* those that run the model */
 };
 

@@ -12,12 +12,16 @@
 #define CHAT     "Chat"
 #define OUTPUT   "Output"
 
-// The order is that of the enums in io/reader.h, src/text/chat.h, src/checkpoint/config.h and options.h.
+// The order is that of the enums in io/reader.h, src/text/chat.h, src/checkpoint/config.h,
+// bench_io_measure.h and options.h.
 static const char *const io_words[] = { "auto", "direct", "buffered", NULL };
+static const char *const cpu_words[] = { "auto", "scalar", "avx2", "avx512", NULL };
 static const char *const io_engine_words[] = { "auto", "uring", "pread", NULL };
+static const char *const prefetch_words[] = { "auto", "off", "hash", "gate", "sweep", NULL };
 static const char *const preset_words[] = { "demo", "flash", "pro", NULL };
 static const char *const mode_words[] = { "chat", "thinking", NULL };
 static const char *const effort_words[] = { "none", "high", "max", NULL };
+static const char *const shape_words[] = { "random", "sequential", "expert", NULL };
 static const char *const drafts_words[] = { "none", "mtp", NULL };
 
 static const struct option_row table[] = {
@@ -50,7 +54,7 @@ static const struct option_row table[] = {
         .group = MACHINE,
         .name = "threads",
         .kind = OPTION_COUNT,
-        .commands = COMMANDS_MODEL,
+        .commands = COMMANDS_MODEL | COMMAND_BENCH_KERNELS,
         .argument = "N",
         .shown = "one for each core",
         .least = 1,
@@ -60,9 +64,20 @@ static const struct option_row table[] = {
     },
     {
         .group = MACHINE,
+        .name = "cpu",
+        .kind = OPTION_CHOICE,
+        .commands = COMMANDS_MODEL | COMMAND_BENCH_KERNELS,
+        .fallback = "auto",
+        .words = cpu_words,
+        .field = FIELD(cpu),
+        .help = "the vector instructions of the arithmetic; auto is the best that this machine "
+                "has. The result does not depend on it",
+    },
+    {
+        .group = MACHINE,
         .name = "io",
         .kind = OPTION_CHOICE,
-        .commands = COMMANDS_MODEL,
+        .commands = COMMANDS_MODEL | COMMAND_BENCH_IO,
         .fallback = "auto",
         .words = io_words,
         .field = FIELD(io),
@@ -73,12 +88,33 @@ static const struct option_row table[] = {
         .group = MACHINE,
         .name = "io-engine",
         .kind = OPTION_CHOICE,
-        .commands = COMMANDS_MODEL,
+        .commands = COMMANDS_MODEL | COMMAND_BENCH_IO,
         .fallback = "auto",
         .words = io_engine_words,
         .field = FIELD(io_engine),
         .help = "io_uring, or a pool of threads that call pread; auto is io_uring where the "
                 "system allows it",
+    },
+    {
+        .group = MACHINE,
+        .name = "remeasure",
+        .kind = OPTION_FLAG,
+        .commands = COMMANDS_MODEL,
+        .field = FIELD(remeasure),
+        .help = "find out anew which chunk size and depth the checkpoint's drives want, about 12 "
+                "seconds each; what `sluice bench io` or this found before is used otherwise",
+    },
+    {
+        .group = MACHINE,
+        .name = "prefetch",
+        .kind = OPTION_CHOICE,
+        .commands = COMMANDS_MODEL,
+        .fallback = "auto",
+        .words = prefetch_words,
+        .field = FIELD(prefetch),
+        .help = "experts read before their layer asks for them: hash, layers routed by table, "
+                "known from the token; gate, the next layer's gate run early; sweep, the next "
+                "layer whole where a prompt wants nearly all of it",
     },
     {
         .group = MACHINE,
@@ -355,6 +391,16 @@ static const struct option_row table[] = {
         .field = FIELD(decode_from),
         .help = "feed position P and those after it one by one, as decoding does",
     },
+    {
+        .group = OUTPUT,
+        .name = "trace",
+        .kind = OPTION_TEXT,
+        .commands = COMMANDS_MODEL,
+        .argument = "FILE",
+        .field = FIELD(trace),
+        .help = "write a timeline of steps, layers, waits and reads, which ui.perfetto.dev and "
+                "chrome://tracing open, and tools/trace-summary.py sums up",
+    },
 
     /* --- run and eval -------------------------------------------------------------------------- */
     {
@@ -375,6 +421,37 @@ static const struct option_row table[] = {
         .field = FIELD(record_routing),
         .help = "write which experts each token chose in each layer, a compact binary file "
                 "(src/routing_trace.h) that tools/plot-routing.py shows",
+    },
+
+    /* --- bench kernels ------------------------------------------------------------------------- */
+    {
+        .group = MEASURE,
+        .name = "op",
+        .kind = OPTION_TEXT,
+        .commands = COMMAND_BENCH_KERNELS,
+        .argument = "NAME",
+        .field = FIELD(op),
+        .help = "this op alone: a name from the table's first column",
+    },
+    {
+        .group = MEASURE,
+        .name = "rows",
+        .kind = OPTION_COUNT,
+        .commands = COMMAND_BENCH_KERNELS,
+        .argument = "N",
+        .shown = "1, 8, 64 and 512",
+        .least = 1,
+        .most = 512,
+        .field = FIELD(n_rows),
+        .help = "for so many rows alone",
+    },
+    {
+        .group = OUTPUT,
+        .name = "json",
+        .kind = OPTION_FLAG,
+        .commands = COMMAND_BENCH_KERNELS,
+        .field = FIELD(json),
+        .help = "print a list of JSON objects instead of the table",
     },
 
     /* --- mkmodel ------------------------------------------------------------------------------- */
@@ -448,12 +525,133 @@ static const struct option_row table[] = {
         .help = "files to spread it over",
     },
 
+    /* --- bench io ------------------------------------------------------------------------------ */
+    {
+        .group = MACHINE,
+        .name = "sysfs",
+        .kind = OPTION_TEXT,
+        .commands = COMMAND_BENCH_IO,
+        .argument = "DIR",
+        .fallback = "/sys",
+        .field = FIELD(sysfs),
+        .help = "where to look up drives and links: a recorded tree of another machine",
+    },
+    {
+        .group = MEASURE,
+        .name = "seconds",
+        .kind = OPTION_REAL,
+        .commands = COMMAND_BENCH_IO,
+        .argument = "S",
+        .shown = "40; of one measurement 2",
+        .real_least = 0.1,
+        .real_most = 86400,
+        .field = FIELD(seconds),
+        .help = "about how long to measure each PATH; longer is steadier",
+    },
+    {
+        .group = MEASURE,
+        .name = "full",
+        .kind = OPTION_FLAG,
+        .commands = COMMAND_BENCH_IO,
+        .field = FIELD(full),
+        .help = "every size and depth also through the page cache and with memory that is not "
+                "registered: a minute or two more",
+    },
+    {
+        .group = MEASURE,
+        .name = "sustain",
+        .kind = OPTION_REAL,
+        .commands = COMMAND_BENCH_IO,
+        .argument = "S",
+        .shown = "not",
+        .real_least = 1,
+        .real_most = 86400,
+        .field = FIELD(sustain),
+        .help = "then read experts for so many seconds, from all PATHs at once, and show the rate "
+                "over time: a drive that grows hot slows down",
+    },
+    {
+        .group = MEASURE,
+        .name = "write-test",
+        .kind = OPTION_BYTES,
+        .commands = COMMAND_BENCH_IO,
+        .argument = "SIZE",
+        .shown = "nothing is written",
+        .least = 64 << 20,
+        .most = 1ull << 44,
+        .field = FIELD(write_test_bytes),
+        .help = "measure each directory through a new file of this size, random bytes; it has no "
+                "name, and is gone when the program ends, however it ends",
+    },
+    {
+        .group = MEASURE,
+        .name = "shape",
+        .kind = OPTION_CHOICE,
+        .commands = COMMAND_BENCH_IO,
+        .fallback = "expert",
+        .shown = "all",
+        .words = shape_words,
+        .field = FIELD(shape),
+        .help = "only one measurement, of this shape: blocks, or experts of 35.1 MB at any byte "
+                "through the engine's reader",
+    },
+    {
+        .group = MEASURE,
+        .name = "block",
+        .kind = OPTION_BYTES,
+        .commands = COMMAND_BENCH_IO,
+        .argument = "SIZE",
+        .shown = "all; of one measurement the engine's",
+        .least = 4096,
+        .most = 64 << 20,
+        .field = FIELD(block_bytes),
+        .help = "only one measurement: of reads of this size, of experts in chunks of it",
+    },
+    {
+        .group = MEASURE,
+        .name = "depth",
+        .kind = OPTION_COUNT,
+        .commands = COMMAND_BENCH_IO,
+        .argument = "N",
+        .shown = "all; of one measurement the engine's",
+        .least = 1,
+        .most = 1024,
+        .field = FIELD(depth),
+        .help = "only one measurement: with so many reads at the device",
+    },
+    {
+        .group = MEASURE,
+        .name = "unregistered",
+        .kind = OPTION_FLAG,
+        .commands = COMMAND_BENCH_IO,
+        .field = FIELD(unregistered),
+        .help = "only one measurement: into memory that the ring does not know",
+    },
+    {
+        .group = MEASURE,
+        .name = "routing",
+        .kind = OPTION_LIST,
+        .commands = COMMAND_BENCH_CACHE,
+        .argument = "FILE",
+        .field = FIELD(routing),
+        .help = "a trace that --record-routing wrote, repeatable; without, traces are made",
+    },
+    {
+        .group = OUTPUT,
+        .name = "html",
+        .kind = OPTION_TEXT,
+        .commands = COMMAND_BENCH_IO | COMMAND_BENCH_CACHE,
+        .argument = "FILE",
+        .field = FIELD(html),
+        .help = "write the report as one page with plots, too",
+    },
+
     /* --- inspect ------------------------------------------------------------------------------- */
     {
         .group = OUTPUT,
         .name = "json",
         .kind = OPTION_FLAG,
-        .commands = COMMAND_INSPECT,
+        .commands = COMMAND_INSPECT | COMMAND_BENCH_IO | COMMAND_BENCH_CACHE,
         .field = FIELD(json),
         .help = "print JSON instead of a table",
     },
@@ -557,6 +755,23 @@ static enum status check_greedy(const struct options *o, struct err *err) {
     return OK;
 }
 
+// Of bench io: what asks for one measurement leaves no room for what shows many.
+static enum status check_single(const struct options *o, struct err *err) {
+    static const char *const one[] = { "shape", "block", "depth", "unregistered" };
+    static const char *const many[] = { "full", "sustain", "html" };
+    for (size_t i = 0; i < sizeof one / sizeof *one; i++)
+        for (size_t j = 0; j < sizeof many / sizeof *many; j++)
+            if (options_given(o, one[i]) && options_given(o, many[j]))
+                return err_set(
+                    err, ERR_USAGE,
+                    "--%s and --%s exclude each other: one measurement is asked for, and "
+                    "no more",
+                    one[i], many[j]);
+    if (options_given(o, "block") && o->block_bytes % 4096 != 0)
+        return err_set(err, ERR_USAGE, "--block: not a multiple of 4K, which O_DIRECT asks for");
+    return OK;
+}
+
 enum status options_check(const struct options *o, struct err *err) {
     unsigned bit = o->command->bit;
     for (size_t i = 0; i < sizeof exclusive / sizeof exclusive[0]; i++)
@@ -590,6 +805,8 @@ enum status options_check(const struct options *o, struct err *err) {
     for (uint32_t i = 0; i < o->stop.n; i++)
         if (!*o->stop.items[i])
             return err_set(err, ERR_USAGE, "--stop: an empty text stops nothing");
+    if (bit & COMMAND_BENCH_IO)
+        return check_single(o, err);
     if (bit & COMMAND_RUN)
         return check_greedy(o, err);
     return OK;

@@ -213,6 +213,7 @@ int cmd_run(const struct options *o) {
     generator_close(&r.generator);
     token_ids_free(&r.ids);
     conversation_close(&r.conversation);
+    engine_traced(&r.engine, &err);
     free(r.text);
     engine_close(&r.engine);
     return command_error(o, &err);

@@ -59,6 +59,9 @@ same buffered --io buffered
 was buffered_is_the_page_cache '"engine": ".*page cache'
 same pread --io-engine pread
 was pread_is_threads '"engine": "pread'
+for mode in off hash gate sweep; do
+    same "prefetch_$mode" --prefetch $mode --decode-from 150
+done
 same uring --io-engine uring
 
 # The smallest cache. What the refusal suggests is in whole megabytes; the slots beyond two that
@@ -78,6 +81,10 @@ if [ "$code" = 3 ] && [ -n "$suggested" ]; then
     was two_slots_are_two_still '"slots": 2,'
     same three_slots --ram $((least + slot_bytes))
     was three_slots_are_three '"slots": 3,'
+    for mode in off hash gate sweep; do
+        same "prefetch_${mode}_eight_slots" --prefetch $mode --ram $((least + 6 * slot_bytes)) \
+            --decode-from 200
+    done
     logits "$work/other" --ram $((least - slot_bytes))
     check less_than_two_slots_is_refused test "$code" = 3
 else
@@ -134,6 +141,9 @@ same_text chunk_1 --seed 7 --chunk 1
 same_text chunk_5_three_threads --seed 7 --chunk 5 --threads 3
 same_text one_thread_buffered --seed 7 --threads 1 --io buffered
 same_text pread --seed 7 --io-engine pread
+for mode in off hash gate; do
+    same_text "prefetch_$mode" --seed 7 --prefetch $mode
+done
 if reads_directly "$work/demo" same_text_direct; then
     same_text direct --seed 7 --io direct
 fi

@@ -91,6 +91,8 @@ static void run(const struct disk_faulty_options *faults, enum recovery recovery
     assert_int_equal(disk_faulty_open(&disk, inner, faults, &err), OK);
     struct sluice_options o = test_options();
     o.disk = disk;
+    o.prefetch =
+        PREFETCH_OFF; // every read is a demand's, and its failure told: see test_prefetch.c
     o.n_slots = 5;
     struct sluice *engine = test_engine(&o);
     struct sequence *sequence;

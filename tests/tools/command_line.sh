@@ -27,6 +27,21 @@ for command in run eval inspect tokenize mkmodel; do
 done
 widest=$(for command in run eval inspect tokenize mkmodel; do "$SLUICE" help $command; done | wc -L)
 check help_fits_eighty_columns test "$widest" -le 80
+expect bench_lists_what_can_be_measured 2 "$nothing" '  io  ' bench
+expect help_bench_is_the_same 0 '  io  ' "$nothing" help bench
+expect bench_io_has_help 0 '^usage: sluice bench io ' "$nothing" bench io --help
+expect help_bench_io_is_the_same 0 '^usage: sluice bench io ' "$nothing" help bench io
+expect bench_io_refuses_an_unknown_option 2 "$nothing" \
+    '^sluice bench io: unknown option --nonsense' bench io --nonsense
+expect unknown_measurement_suggests_the_nearest 2 "$nothing" "did you mean 'io'\?" bench oi
+expect bench_kernels_measures_an_op 0 ' gate +1 .* % of ' "$nothing" \
+    bench kernels --op gate --rows 1 --threads 1
+expect bench_kernels_has_json 0 '"op": "gate"' "$nothing" \
+    bench kernels --op gate --rows 1 --threads 1 --cpu scalar --json
+expect bench_kernels_suggests_the_nearest_op 2 "$nothing" "did you mean 'gate'\?" \
+    bench kernels --op gat
+check help_bench_kernels_fits_eighty_columns test "$("$SLUICE" help bench kernels | wc -L)" -le 80
+check help_bench_io_fits_eighty_columns test "$("$SLUICE" help bench io | wc -L)" -le 80
 expect help_tells_the_exit_codes 0 '0 .*1 .*2 .*3 .*130 ' "$nothing" help exit-codes
 expect unknown_command_suggests_the_nearest 2 "$nothing" "did you mean 'inspect'\?" inspct
 expect unknown_topic_suggests_the_nearest 2 "$nothing" "did you mean 'eval'\?" help evla

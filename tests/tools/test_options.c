@@ -90,6 +90,7 @@ static void every_default_is_in_force_when_nothing_is_given(void **state) {
     assert_false(o.exact);
     assert_null(o.prompt);
     assert_null(o.record_routing);
+    assert_null(o.trace);
     assert_true(o.temperature == 1.0);
     assert_true(o.top_p == 1.0);
     assert_true(o.min_p == 0.0);
@@ -107,11 +108,12 @@ static void every_default_is_in_force_when_nothing_is_given(void **state) {
 static void each_kind_of_option_fills_its_field(void **state) {
     (void)state;
     assert_int_equal(PARSE(run, "--model", "a", "-m", "b", "--ram", "8G", "--threads", "3", "--io",
-                           "buffered", "--io-engine", "pread", "--ctx", "4096", "--chunk", "7",
-                           "--exact", "-p", "Hello", "--raw", "--temperature", "0.7", "--top-k",
-                           "40", "--top-p", "0.95", "--min-p", ".05", "--seed",
-                           "18446744073709551615", "--max-tokens", "12", "--stop", "\n\n", "--stop",
-                           "END", "--stats", "s.json", "--record-routing", "r"),
+                           "buffered", "--io-engine", "pread", "--prefetch", "gate", "--ctx",
+                           "4096", "--chunk", "7", "--exact", "-p", "Hello", "--raw",
+                           "--temperature", "0.7", "--top-k", "40", "--top-p", "0.95", "--min-p",
+                           ".05", "--seed", "18446744073709551615", "--max-tokens", "12", "--stop",
+                           "\n\n", "--stop", "END", "--stats", "s.json", "--record-routing", "r",
+                           "--trace", "t.json"),
                      OK);
     assert_int_equal(o.models.n, 2);
     assert_string_equal(o.models.items[1], "b");
@@ -119,6 +121,7 @@ static void each_kind_of_option_fills_its_field(void **state) {
     assert_int_equal(o.n_threads, 3);
     assert_int_equal(o.io, IO_BUFFERED);
     assert_int_equal(o.io_engine, IO_ENGINE_PREAD);
+    assert_int_equal(o.prefetch, PREFETCH_GATE);
     assert_int_equal(o.ctx, 4096);
     assert_int_equal(o.chunk, 7);
     assert_true(o.exact);
@@ -134,6 +137,7 @@ static void each_kind_of_option_fills_its_field(void **state) {
     assert_string_equal(o.stop.items[0], "\n\n");
     assert_string_equal(o.stats, "s.json");
     assert_string_equal(o.record_routing, "r");
+    assert_string_equal(o.trace, "t.json");
     assert_int_equal(PARSE(mkmodel, "d", "--preset", "pro", "--layers", "2", "--first", "3",
                            "--drafts", "mtp", "--shards", "4", "--seed", "9"),
                      OK);
@@ -258,6 +262,9 @@ static void contradictions_are_refused(void **state) {
     assert_int_equal(PARSE(eval, "-m", "a", "-f", "x", "--record-routing", "r"), OK);
     assert_string_equal(o.record_routing, "r");
     refused(PARSE(mkmodel, "d", "--record-routing", "r"), "no option of this command");
+    assert_int_equal(PARSE(eval, "-m", "a", "-f", "x", "--trace", "t"), OK);
+    assert_string_equal(o.trace, "t");
+    refused(PARSE(mkmodel, "d", "--trace", "t"), "no option of this command");
 }
 
 static void what_is_needed_is_asked_for(void **state) {
@@ -355,7 +362,8 @@ static void the_echo_is_a_command_line_with_every_setting_in_force(void **state)
     (void)state;
     assert_int_equal(PARSE(run, "-m", "a b", "-m", "c", "-p", "it's", "--ram", "1536M"), OK);
     assert_string_equal(printed(print_echo),
-                        "sluice run --model 'a b' --model c --ram 1536M --io auto --io-engine auto "
+                        "sluice run --model 'a b' --model c --ram 1536M --cpu auto --io auto "
+                        "--io-engine auto --prefetch auto "
                         "--prompt 'it'\\''s' --temperature 1 --seed 0\n");
     o.ctx = 4096; // a command resolves a default, then echoes it
     assert_non_null(strstr(printed(print_echo), " --ctx 4096 "));
