@@ -51,13 +51,13 @@ void bench_cache_text(const struct bench_trace *t, FILE *out) {
     int lru = place_of(POLICY_LRU), ours = place_of(POLICY_DEFAULT), best = REPLAY_CONTENDERS - 1;
     fprintf(out, "  %-18s ", "MB a token");
     for (int i = 0; i < BENCH_SIZES; i++)
-        fprintf(out, "%13.0f", bench_bytes_a_row(t, ours, i) * 1e-6);
+        fprintf(out, "%13.4g", bench_bytes_a_row(t, ours, i) * 1e-6);
     fprintf(out, "\n  %-18s ", "  LRU");
     for (int i = 0; i < BENCH_SIZES; i++)
-        fprintf(out, "%13.0f", bench_bytes_a_row(t, lru, i) * 1e-6);
+        fprintf(out, "%13.4g", bench_bytes_a_row(t, lru, i) * 1e-6);
     fprintf(out, "\n  %-18s ", "  Belady");
     for (int i = 0; i < BENCH_SIZES; i++)
-        fprintf(out, "%13.0f", bench_bytes_a_row(t, best, i) * 1e-6);
+        fprintf(out, "%13.4g", bench_bytes_a_row(t, best, i) * 1e-6);
     fputs("\n\n", out);
 }
 

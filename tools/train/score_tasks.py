@@ -34,7 +34,9 @@ def instances(n, corpus):
     out = []
     for name in [*tasks.FAMILIES, "far_back", "call_tool", "use_result"]:
         r, seen = random.Random("score " + name), set()
-        while len(seen) < n:
+        for _ in range(400 * n):  # a family may have fewer held-out instances than were asked for
+            if len(seen) == n:
+                break
             mode = "chat" if len(seen) < n / 2 else "thinking"
             if name in ("call_tool", "use_result"):
                 offered, rounds = tasks.tools(r)
