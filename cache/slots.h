@@ -68,7 +68,7 @@ struct slots_options {
     unsigned char *memory;    /* n_slots * slot_bytes, from the backend; not owned */
     uint32_t n_experts_total; /* layers * experts: ids are below it */
     uint32_t n_layers;        /* the policy's time goes layer by layer */
-    enum policy_kind policy;  /* 0: POLICY_DEFAULT */
+    enum policy_kind policy;  /* whom to evict; the engine takes POLICY_DEFAULT */
     uint32_t max_demands;     /* that may be open at once: steps in flight */
     struct reader *reader;    /* not owned; requests' owner field is ours */
     struct expert_source source;

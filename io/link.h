@@ -2,7 +2,7 @@
  *
  *     partition, LUKS, LVM, RAID, …  →  drive(s)  →  controller  →  PCIe link(s)  →  processor
  *
- * All of it is told by sysfs, whose root is an argument: "/sys", or a tree that was recorded on
+ * All of it is told by sysfs, whose root is an argument: "/sys", or a tree like that of
  * another machine (tests/data/sysfs). Nothing is opened but small text files, nothing is kept; any
  * thread. What a machine does not tell stays empty or zero: a virtual disk has no link. */
 #ifndef SLUICE_IO_LINK_H

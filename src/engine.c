@@ -115,6 +115,7 @@ static enum status open_cache(struct sluice *s, const struct sluice_options *o, 
                                    .memory = s->slot_memory.base,
                                    .n_experts_total = s->fit.n_experts,
                                    .n_layers = s->weights.n_blocks,
+                                   .policy = POLICY_DEFAULT,
                                    .max_demands = 4, // steps in flight; one is used so far
                                    .reader = s->reader,
                                    .source = { &s->experts, expert_layout } };

@@ -8,7 +8,6 @@ static void attention_half(struct step *s, const struct layer_weights *w, struct
 static enum status ask_for_experts(struct step *s, const struct layer_weights *w, struct err *err);
 static void compute_expert(struct step *s, const struct slot *slot);
 static void finish_experts(struct step *s);
-static void read_streams(struct step *s, const struct hyper_weights *hc, struct mem norm);
 static void write_streams(struct step *s);
 static void look(struct step *s, enum tap_point point, struct mem data, uint32_t width,
                  struct err *err);
@@ -21,7 +20,7 @@ enum status layer_advance(struct step *s, struct err *err) {
 
     if (s->state == STEP_ATTENTION) {
         account_enter(account, ACTIVITY_ATTENTION);
-        read_streams(s, &w->hc_attn, w->attn_norm);
+        layer_read_streams(s, &w->hc_attn, w->attn_norm, s->b.x, s->b.post, s->b.comb);
         look(s, TAP_ATTN_IN, s->b.x, c->d, err);
         attention_half(s, w, err);
         look(s, TAP_ATTN_OUT, s->b.y, c->d, err);
@@ -31,7 +30,7 @@ enum status layer_advance(struct step *s, struct err *err) {
 
     if (s->state == STEP_GATE) {
         account_enter(account, ACTIVITY_GATE);
-        read_streams(s, &w->hc_ffn, w->ffn_norm);
+        layer_read_streams(s, &w->hc_ffn, w->ffn_norm, s->b.x, s->b.post, s->b.comb);
         look(s, TAP_FFN_IN, s->b.x, c->d, err);
         if (err->status != OK || ask_for_experts(s, w, err) != OK)
             return err->status;
@@ -67,16 +66,17 @@ enum status layer_advance(struct step *s, struct err *err) {
 
 // --- residual streams ------------------------------------------------------------------------
 
-static void read_streams(struct step *s, const struct hyper_weights *hc, struct mem norm) {
+void layer_read_streams(struct step *s, const struct hyper_weights *hc, struct mem norm,
+                        struct mem x, struct mem post, struct mem comb) {
     const struct config *c = &s->engine->cp.config;
     struct hc_pre pre = {
         .h = s->b.h,
         .fn = hc->fn,
         .base = hc->base,
         .scale = hc->scale,
-        .x = s->b.x,
-        .post = s->b.post,
-        .comb = s->b.comb,
+        .x = x,
+        .post = post,
+        .comb = comb,
         .n_rows = s->n_rows,
         .n_streams = c->n_streams,
         .d = c->d,
@@ -86,7 +86,7 @@ static void read_streams(struct step *s, const struct hyper_weights *hc, struct 
     };
     hc_pre(s->engine->ops, &pre);
     struct rms_norm normalize = {
-        .x = s->b.x, .weight = norm, .y = s->b.x, .n_rows = s->n_rows, .d = c->d, .eps = c->norm_eps
+        .x = x, .weight = norm, .y = x, .n_rows = s->n_rows, .d = c->d, .eps = c->norm_eps
     };
     rms_norm(s->engine->ops, &normalize);
 }

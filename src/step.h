@@ -98,6 +98,10 @@ enum status step_embed(struct step *s, const int32_t *host_token, struct mem tok
 
 /* layer.c: one layer, as far as it goes. OK: on to the next state. AGAIN, errors: see step_advance. */
 enum status layer_advance(struct step *s, struct err *err);
+/* layer.c: the input of a half of a layer, hc's mix of the streams normalized, to x; post and comb are
+ * for the way back. */
+void layer_read_streams(struct step *s, const struct hyper_weights *hc, struct mem norm,
+                        struct mem x, struct mem post, struct mem comb);
 /* layer.c: the logits of rows that want them, and the draft block's input. */
 enum status layer_head(struct step *s, struct err *err);
 enum status layer_draft_input(struct step *s, struct err *err);

@@ -13,7 +13,7 @@
 #define OUTPUT   "Output"
 
 // The order is that of the enums in io/reader.h, src/text/chat.h, src/checkpoint/config.h,
-// bench_io_measure.h and options.h.
+// io_measure.h and options.h.
 static const char *const io_words[] = { "auto", "direct", "buffered", NULL };
 static const char *const cpu_words[] = { "auto", "scalar", "avx2", "avx512", NULL };
 static const char *const io_engine_words[] = { "auto", "uring", "pread", NULL };
@@ -534,7 +534,7 @@ static const struct option_row table[] = {
         .argument = "DIR",
         .fallback = "/sys",
         .field = FIELD(sysfs),
-        .help = "where to look up drives and links: a recorded tree of another machine",
+        .help = "where to look up drives and links: a tree like that of another machine",
     },
     {
         .group = MEASURE,
@@ -701,6 +701,7 @@ static const struct option_row table[] = {
         .help = "read an answer of the model, and print it as a message in JSON: no -m is needed",
     },
 };
+_Static_assert(sizeof table / sizeof *table <= 64, "struct options: a bit of `given` for each row");
 
 const struct option_row *options_table(size_t *n) {
     *n = sizeof table / sizeof table[0];

@@ -31,7 +31,7 @@ struct place {
     char key[PLACE_KEY_BYTES];
 };
 
-/* `sysfs` is "/sys", or a recorded tree. Errors as device_examine. */
+/* `sysfs` is "/sys", or a tree like that of another machine. Errors as device_examine. */
 enum status place_examine(struct place *out, const char *path, const char *sysfs, struct err *err);
 
 /* Only mount, layers, drives and key: opens the file and reads nothing of it. */

@@ -273,3 +273,13 @@ bool same_files(const char *one, const char *other) {
         fclose(b);
     return same;
 }
+
+char *program_least_ram(const char *dir, const char *const *arguments) {
+    assert_int_equal(program_run(dir, NULL, arguments), 3);
+    char *err = program_read(dir, "err", NULL);
+    const char *at = strstr(err, "would do is --ram ");
+    assert_non_null(at);
+    char *least = strndup(at + 18, strcspn(at + 18, "\n"));
+    free(err);
+    return least;
+}

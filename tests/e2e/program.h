@@ -51,6 +51,9 @@ int program_wait(struct program *p);
 int program_run(const char *dir, const struct program_options *options,
                 const char *const *arguments);
 
+/* The smallest --ram that would do, as a run with too little names it; freed by the caller. */
+char *program_least_ram(const char *dir, const char *const *arguments);
+
 /* What `out` or `err` of the folder has by now, freed by the caller. */
 char *program_read(const char *dir, const char *name, size_t *n_bytes);
 

@@ -112,12 +112,7 @@ static void assert_same_rows(const struct rows *one, struct rows *other) {
 #define RECORD "--record-routing", trace
 
 static void keep_least_ram(void) {
-    assert_int_equal(program_run(dir, NULL, RUN("--ram", "1M")), 3);
-    char *err = program_read(dir, "err", NULL);
-    const char *at = strstr(err, "would do is --ram ");
-    assert_non_null(at);
-    least = strndup(at + 18, strcspn(at + 18, "\n"));
-    free(err);
+    least = program_least_ram(dir, RUN("--ram", "1M"));
 }
 
 static void routing_of_a_run_depends_on_its_text_alone(void **state) {

@@ -1,4 +1,4 @@
-/* What sysfs tells of drives: on recorded trees of real machines' shape (tests/data/sysfs). */
+/* What sysfs tells of drives: on trees of real machines' shape (tests/data/sysfs). */
 #include "io/link.h"
 #include "io/mount.h"
 #include "io/sysfs.h"
