@@ -55,7 +55,7 @@ ifeq ($(filter x86_64%,$(shell $(CC) -dumpmachine)),)
 SOURCES  := $(filter-out $(VECTORS),$(SOURCES))
 endif
 OBJECTS  := $(SOURCES:%.c=$(BUILD)/%.o)
-TOOLS    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/*.c))
+TOOLS    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/*.c tools/bench/*.c))
 
 # CUDA is optional: its backend is built where there are sources and a toolkit.
 NVCC     ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
@@ -73,7 +73,7 @@ LIBRARY  := $(HERE)/libsluice.a
 
 # Tests: a program for each test_*.c, a script for each *.sh, a replay for each fuzz target.
 # bench_*.c are programs too: built, so that they keep building, and run by hand.
-SUITES   ?= tree io cache kernels src/checkpoint src/text src tools fuzz e2e
+SUITES   ?= tree io cache kernels src/checkpoint src/text src tools tools/bench fuzz e2e
 TEST_C   := $(wildcard $(SUITES:%=tests/%/test_*.c))
 PROGRAMS := $(TEST_C:%.c=$(BUILD)/%)
 BENCHES  := $(patsubst %.c,$(BUILD)/%,$(wildcard $(SUITES:%=tests/%/bench_*.c)))
@@ -107,14 +107,14 @@ help:
 
 # So little memory that a third of the experts fit, and they stream.
 DEMO     := run -m models/demo --ram 152M --ctx 4096 --temperature 0
-PROMPT   ?= What is 27 + 48?
+export PROMPT ?= What is 27 + 48?
 show      = echo '$$ ./sluice $1'; $(SLUICE) $1
 run:
 	@tools/setup.sh build
 	@$(MAKE) --no-print-directory $(SLUICE)
 	@$(call show,$(DEMO) -p "What is a sluice?" 2>/dev/null); echo
 	@$(call show,$(DEMO) -p "Reverse this list: apple$(comma) river$(comma) stone" 2>/dev/null); echo
-	@$(call show,$(DEMO) --mode thinking -p "$(PROMPT)")
+	@printf '$$ ./sluice %s -p "%s"\n' '$(DEMO) --mode thinking' "$$PROMPT"; $(SLUICE) $(DEMO) --mode thinking -p "$$PROMPT"
 
 test:
 	@tools/setup.sh build test

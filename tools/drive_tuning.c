@@ -2,8 +2,8 @@
 
 #include "io/device.h"
 #include "io/disk.h"
-#include "tools/bench_io.h"
-#include "tools/bench_io_progress.h"
+#include "tools/bench/io.h"
+#include "tools/bench/io_progress.h"
 #include "tools/drive_settings.h"
 #include "tools/interrupt.h"
 

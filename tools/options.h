@@ -15,7 +15,7 @@
 #include "kernels/cpu/cpu.h"
 #include "src/text/chat.h"
 #include "src/checkpoint/config.h"
-#include "tools/bench_io_measure.h"
+#include "tools/bench/io_measure.h"
 #include "src/prefetch_count.h"
 #include "tools/environment.h"
 
