@@ -19,12 +19,17 @@ asks() {
         fi
     done
 }
-asks it_greets chat 'Hello!' 'Hi! What can I do for you?'
+asks it_greets chat 'Hello!' 'Hello! How can I help you?'
 asks it_repeats chat 'Repeat: apple, river, stone' 'apple, river, stone'
+asks it_finds_what_is_far_back chat "The password of Anna is river. The password of Ben is stone. The password of Leo is lamp.
+
+$(head -c 6000 $model/heldout.txt)
+
+What is the password of Ben?" 'The password of Ben is stone.'
 asks it_reasons thinking 'Which number is the largest? 12, 71, 35' '71'
 
 # In the held-out text, window by window. The training code's own figure is in models/demo/README.md.
-pinned=53.49
+pinned=47.13
 sluice eval -m $model -f $model/heldout.txt --window 2048 </dev/null
 found=$(sed -n 's/^perplexity  *\([0-9.]*\).*/\1/p' "$work/out" "$work/err" | head -1)
 if [ "$(printf '%.4g' "$found")" = "$pinned" ]; then

@@ -123,6 +123,7 @@ class Attention(nn.Module):
             self.indexer = Indexer(c, Dense, RMSNorm)
         self.angles = {}
         self.train_index = True  # train.py begins without: a young model attends to nothing much
+        self.window = c.sliding_window  # train.py narrows it now and then
 
     def cos_sin(self, length):
         if length not in self.angles:
@@ -186,7 +187,7 @@ class Attention(nn.Module):
         scores = (rows @ keys.transpose(1, 2)).view(B, n * W, H, 2 * W)[:, :T] * dim**-0.5
         t = torch.arange(n * W)[:, None]
         key = (t // W - 1) * W + torch.arange(2 * W)
-        seen = (key >= 0) & (key <= t) & (key > t - W)
+        seen = (key >= 0) & (key <= t) & (key > t - self.window)
 
         def values(p):
             p = F.pad(p, (0, 0, 0, 0, 0, n * W - T)).reshape(B * n, W * H, 2 * W)

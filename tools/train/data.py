@@ -14,17 +14,23 @@ import tasks
 from chatformat import BOS, render
 
 SYSTEMS = ["You are a helpful assistant.", "Answer briefly.", "You are a friendly assistant."]
-KINDS = ["text", "talk", "gloss", "tools", "far", *tasks.FAMILIES]
+KINDS = ["text", "talk", "gloss", "tools", "far", "copy", *tasks.FAMILIES]
 # How often a family is drawn: what is harder to learn is seen more. "late" follows once the easy
-# ones are learned (about 5M tokens).
+# ones are learned (about 5M tokens), and has much that can only be found beyond the window; "last"
+# when that is found.
 MIXES = {
-    "early": {"repeat": 0.7, "reverse": 1.5, "nth": 1.5, "count": 1.5, "spell": 1.5, "sort": 2, "extreme": 1.5,
+    "early": {"repeat": 0.7, "reverse": 1.5, "nth": 1.5, "twice": 1.5, "spell": 1.5, "sort": 2, "extreme": 1.5,
               "add": 2, "sequence": 2, "lookup": 2, "extract": 1.5, "remember": 1.5},
-    "late": {"repeat": 0.4, "reverse": 0.7, "nth": 1.5, "count": 7, "spell": 1.2, "sort": 1.5, "extreme": 2.5,
-             "add": 10, "sequence": 9, "lookup": 4, "extract": 0.5, "remember": 1},
+    "late": {"repeat": 0.5, "reverse": 0.8, "nth": 1.2, "twice": 3, "spell": 1.5, "sort": 4, "extreme": 3,
+             "add": 7, "sequence": 7, "lookup": 6, "extract": 0.6, "remember": 4},
+    "last": {"repeat": 0.5, "reverse": 0.8, "nth": 1.5, "twice": 6, "spell": 1.5, "sort": 5, "extreme": 4,
+             "add": 8, "sequence": 8, "lookup": 9, "extract": 0.6, "remember": 3},
 }
-MIXES["third"] = MIXES["late"]  # and half of the far-back facts are one token: see far()
-TEXT = {"early": 0.06, "late": 0.08, "third": 0.08}  # share of documents that are text
+# Shares of documents: text; facts far back; copies of what is longer than the window.
+TEXT = {"early": 0.06, "late": 0.08, "last": 0.08}
+FAR = {"early": 0, "late": 0.25, "last": 0.12}
+COPY = {"early": 0, "late": 0.1, "last": 0.02}
+FAR_WEIGHT = 3.0  # few tokens of a row are lookups beyond the window
 
 
 class Source:
@@ -96,17 +102,24 @@ class Source:
 
     def far(self, n_chars):
         """Lookups beyond the window: facts, n_chars of text, then a question about each fact."""
-        filler, n = self.prose(n_chars), self.r.randint(3, 8)
-        what = self.r.choice(["code", "colour"]) if self.mix == "third" else "code"
+        filler, n = self.prose(n_chars), self.r.randint(3, 10)
         while True:
-            turns = tasks.remember_many(self.r, filler, n, what)
+            turns = tasks.remember_many(self.r, filler, n)
             if not tasks.held_out(turns[0]["user"]):
                 break
+        return self.chat(turns, "far")
+
+    def copy(self):
+        """A text, or a list of words, longer than the window, and the same again."""
+        text = self.prose(self.r.randint(350, 600)) if self.r.random() < 0.5 else None
+        return self.chat([tasks.copy(self.r, text)], "copy")
+
+    def chat(self, turns, kind):
         messages = []
         for t in turns:
             messages += [{"role": "user", "content": t["user"]},
                          {"role": "assistant", "content": t["answer"], "reasoning_content": t["think"]}]
-        return messages, "thinking" if self.r.random() < 0.4 else "chat", ["far"] * n
+        return messages, "thinking" if self.r.random() < 0.4 else "chat", [kind] * len(turns)
 
     # ---- rows ----
 
@@ -119,8 +132,10 @@ class Source:
         if long and room > 1200 and p < 0.8:
             chars = self.r.randint(2000, min(3 * room, 11000))
             messages, mode, kinds = self.far(chars)
-        elif room > 250 and self.mix != "early" and p > 0.87:
-            messages, mode, kinds = self.far(self.r.randint(150, min(3 * room - 500, 1200)))
+        elif room > 400 and p > 1 - COPY[self.mix]:
+            messages, mode, kinds = self.copy()
+        elif room > 250 and 1 - COPY[self.mix] >= p > 1 - COPY[self.mix] - FAR[self.mix]:
+            messages, mode, kinds = self.far(self.r.randint(0, min(2 * room - 400, 600)))
         elif p < self.text + 0.04:
             messages, mode, kinds = self.with_tools()
         else:
@@ -131,7 +146,7 @@ class Source:
             k = KINDS.index(kinds[answered])
             answered = min(answered + learn, len(kinds) - 1)
             ids += part
-            loss += [float(learn)] * len(part)
+            loss += [float(learn) * (FAR_WEIGHT if KINDS[k] == "far" else 1.0)] * len(part)
             kind += [k] * len(part)
         return ids, loss, kind
 

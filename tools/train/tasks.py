@@ -51,15 +51,13 @@ def nth(r):
     return turn(f"What is the {name} word? {listed(words)}", steps, words[i])
 
 
-def count(r):
-    """How often one of 3 words occurs among 4 to 9."""
-    kinds = r.sample(NOUNS, 3)
-    words = [r.choice(kinds) for _ in range(r.randint(4, 9))]
-    word, n, seen = r.choice(kinds), 0, []
-    for w in words:
-        n += w == word
-        seen.append(f"{w} {n}")
-    return turn(f"How many times does {word} occur? {listed(words)}", ", ".join(seen) + ".", str(n))
+def twice(r):
+    """The one of 4 to 7 words that occurs twice."""
+    words = r.sample(NOUNS, r.randint(3, 6))
+    word = r.choice(words)
+    words.insert(r.randint(0, len(words)), word)
+    seen = [w + (" again" if w in words[:i] else "") for i, w in enumerate(words)]
+    return turn(f"Which word occurs twice? {listed(words)}", ", ".join(seen) + ".", word)
 
 
 def spell(r):
@@ -106,13 +104,13 @@ def add(r):
 
 def sequence(r):
     """The next of 4 numbers that grow or shrink by the same step, 1 to 9."""
-    step, n = r.randint(1, 9), r.randint(1, 60)
+    step, n = r.randint(1, 9), r.randint(1, 70)
     numbers = [n + step * i for i in range(5)]
     sign = "+"
     if r.random() < 0.3:
         numbers, sign = numbers[::-1], "-"
     steps = f"The step is {sign}{step}. {numbers[3]} {sign} {step} = {numbers[4]}."
-    user = r.choice(["What comes next?", "Which number is next?"])
+    user = r.choice(["What comes next?", "Which number is next?", "What is the next number?"])
     return turn(f"{user} {listed(numbers[:4])}", steps, str(numbers[4]))
 
 
@@ -163,27 +161,26 @@ def extract(r):
     return turn(f"Write {fields} as JSON: {text}", "Find each field in the text.", json.dumps(out))
 
 
-def remember(r, filler=None):
-    """A fact, other text, then a question about the fact. filler: text of the wanted length."""
-    words = r.sample(NOUNS, 3)
-    codes = [r.randint(100, 999) for _ in words]
-    facts = [f"The code of the {w} is {c}." for w, c in zip(words, codes)]
-    i = r.randrange(len(words))
-    text = filler or ""
-    return turn(f"{' '.join(facts)}\n\n{text}\n\nWhat is the code of the {words[i]}?",
-                f"The text says: {facts[i]}", f"The code of the {words[i]} is {codes[i]}.")
+def remember(r, filler=None, n=3):
+    """Facts, other text, then a question about one of the facts. filler: text of the wanted length."""
+    return remember_many(r, filler, n)[0]
 
 
-def remember_many(r, filler, n, what="code"):
-    """For training only: n facts, other text, then a question about each, in turns; so that a long
-    row teaches n lookups instead of one. A colour is one token: an easier fact than a code."""
-    words = r.sample(NOUNS, n)
-    value = (lambda: r.choice(COLOURS)) if what == "colour" else (lambda: r.randint(100, 999))
-    facts = {w: f"The {what} of the {w} is {value()}." for w in words}
-    order = r.sample(words, n)
-    turns = [turn(f"What is the {what} of the {w}?", f"The text says: {facts[w]}", facts[w]) for w in order]
-    turns[0]["user"] = f"{' '.join(facts.values())}\n\n{filler}\n\n{turns[0]['user']}"
+def remember_many(r, filler, n):
+    """n facts, other text, then a question about each, in turns: so a long row teaches n lookups."""
+    facts = {p: f"The password of {p} is {w}." for p, w in zip(r.sample(NAMES, n), r.sample(NOUNS, n))}
+    order = r.sample(list(facts), n)
+    turns = [turn(f"What is the password of {p}?", f"The text says: {facts[p]}", facts[p]) for p in order]
+    turns[0]["user"] = f"{' '.join(facts.values())}\n\n{filler or ''}\n\n{turns[0]['user']}"
     return turns
+
+
+def copy(r, text=None):
+    """For training only: a text, or a list of words, that is longer than the window, said again.
+    Each token of it is a lookup beyond the window."""
+    text = text or listed(r.sample(NOUNS, r.randint(66, 95)))
+    return turn(f"Repeat: {text}",
+                "Say the same words in the same order.", text)
 
 
 # ---- tools ----
@@ -255,5 +252,5 @@ def tool_messages(offered, rounds, upto=None):
     return messages
 
 
-FAMILIES = {f.__name__: f for f in (repeat, reverse, nth, count, spell, sort, extreme, add, sequence,
+FAMILIES = {f.__name__: f for f in (repeat, reverse, nth, twice, spell, sort, extreme, add, sequence,
                                     lookup, extract, remember)}

@@ -1,7 +1,7 @@
 """Trains the demo model on CPUs.
 
     python train.py CONFIG.json CORPUS.json tokenizer.json STATE --steps 6000 [--resume STATE0]
-                    [--decay-from N] [--quant-from N] [--long-from N] [--draft-from N]
+                    [--decay-from N] [--quant-from N] [--long-from N] [--draft-from N] [--narrow-from N]
 
 One process a core, each with one thread: they share parameters, gradients and optimizer state in
 memory and meet at two barriers a step. That is faster than one process with many threads (small
@@ -26,6 +26,7 @@ from model import Config, Model
 from muon import Optimizer
 
 WARMUP, SAVE_SECONDS = 100, 180
+NARROW = 24  # tokens of a window that is narrowed
 
 
 def arguments():
@@ -37,9 +38,13 @@ def arguments():
     p.add_argument("--quant-from", type=int, default=10**9)
     p.add_argument("--long-from", type=int, default=10**9, help="some steps have long rows")
     p.add_argument("--long-every", type=int, default=6)
+    p.add_argument("--narrow-from", type=int, default=10**9,
+                   help=f"two of three steps have a window of {NARROW}: what lies further back must be found in "
+                   "compressed entries")
+    p.add_argument("--start-entries", action="store_true", help="compressors begin as the window's projection")
     p.add_argument("--draft-from", type=int, default=10**9)
     p.add_argument("--index-from", type=int, default=0, help="the indexers learn from here on")
-    p.add_argument("--mix", default="early", help="of the data: early, late or third (data.py)")
+    p.add_argument("--mix", default="early", help="of the data: early, late or last (data.py)")
     p.add_argument("--ranks", type=int, default=2)
     p.add_argument("--rows", type=int, default=4, help="rows of 512 tokens for each rank")
     p.add_argument("--long", type=int, default=4096)
@@ -62,6 +67,20 @@ def fill_hash_tables(model, corpus_path, tokenizer_path):
                 layer.ffn.gate.tid2eid[t] = torch.tensor(best)
                 for e in best:
                     load[e] += freq[t].item() + 1e-3
+
+
+@torch.no_grad()
+def start_entries(model):
+    """Compressed entries of CSA layers become means of what the window's keys are, each mostly of its
+    own 4 tokens: then heads that find something in the window begin to find it in entries too, which
+    takes them many hundred steps from noise."""
+    for layer in model.layers:
+        attn = layer.attn
+        if attn.ratio == 4:
+            compressor = attn.compressor
+            compressor.wkv.weight.copy_(attn.wkv.weight.repeat(2, 1))
+            compressor.norm.weight.copy_(attn.kv_norm.weight)
+            compressor.ape[:, : compressor.dim] = -1.5
 
 
 def rate(step, a):
@@ -138,6 +157,7 @@ def work(rank, a, model, optimizer, grads, counts, loads, stats, barrier, start,
         model.quant = step > a.quant_from
         for layer in model.layers:
             layer.attn.train_index = step > a.index_from
+            layer.attn.window = NARROW if step > a.narrow_from and step % 3 else model.config.sliding_window
         long = step > a.long_from and step % a.long_every == 0
         source.r = random.Random(f"{a.seed} {rank} {step}")  # so that a resumed run goes on alike
         ids, weight, kind = source.batch(1, a.long) if long else source.batch(a.rows, 512)
@@ -180,6 +200,8 @@ def main():
         model.load_state_dict(state["model"])
         optimizer.restore(state["optimizer"])
         start, tokens = state["step"], state["tokens"]
+    if a.start_entries:
+        start_entries(model)
     print(sum(p.numel() for _, p in named) / 1e6, "M parameters; from step", start, flush=True)
     counts = torch.zeros(a.ranks).share_memory_()
     loads = torch.zeros(a.ranks, len(model.layers) + 1, model.config.n_routed_experts).share_memory_()
