@@ -243,4 +243,4 @@ $(BUILD)/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(LIBRARY)
 	$(call say,link,$@)
 	$(CC) $(SANITIZE) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
--include $(wildcard $(patsubst %,$(BUILD)/%/*.d,$(FLOORS) tools $(SUITES:%=tests/%) tests/support))
+-include $(wildcard $(patsubst %,$(BUILD)/%/*.d,$(FLOORS) tools tools/bench $(SUITES:%=tests/%) tests/support))

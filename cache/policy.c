@@ -59,6 +59,12 @@ void policy_demand(struct policy *p, uint32_t layer) {
         p->functions->demand(p, layer);
 }
 
+void policy_foretell(struct policy *p, uint32_t layer) {
+    assert(layer < p->options.n_layers);
+    if (p->functions->foretell)
+        p->functions->foretell(p, layer);
+}
+
 void policy_touch(struct policy *p, uint32_t slot, uint32_t expert, enum policy_touch touch) {
     assert(slot < p->options.n_slots);
     assert(expert < p->options.n_layers * p->options.n_experts);

@@ -72,6 +72,10 @@ const char *policy_name(enum policy_kind kind);
  * that was touched before. */
 void policy_demand(struct policy *p, uint32_t layer);
 
+/* All that the layer's next demand will use is known, and touched as predicted as far as it is
+ * there: what else of the layer is there has nothing to wait for in that demand. */
+void policy_foretell(struct policy *p, uint32_t layer);
+
 enum policy_touch {
     POLICY_USE,     /* a demand uses it, or reads it: counts once a demand, however often said */
     POLICY_PREDICT, /* it is expected to be used by the next demand of its layer */

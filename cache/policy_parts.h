@@ -25,8 +25,9 @@ struct policy_functions {
     const char *name;
     size_t bytes; /* of the struct */
     void (*arrays)(struct policy *p, struct policy_memory *m);
-    void (*open)(struct policy *p);                   /* all is zero, and the arrays are there */
-    void (*demand)(struct policy *p, uint32_t layer); /* NULL: time is nothing to it */
+    void (*open)(struct policy *p);                     /* all is zero, and the arrays are there */
+    void (*demand)(struct policy *p, uint32_t layer);   /* NULL: time is nothing to it */
+    void (*foretell)(struct policy *p, uint32_t layer); /* NULL: likewise */
     void (*touch)(struct policy *p, uint32_t slot, uint32_t expert, enum policy_touch touch);
     void (*forget)(struct policy *p, uint32_t slot); /* of a slot that is ranked */
     uint32_t (*victim)(struct policy *p, const struct policy_judge *judge);

@@ -60,6 +60,7 @@ struct reuse {
     uint64_t n_fills;        // in all: what is drawn depends on it
     uint32_t *visits;        // by layer
     uint64_t *visited;       // by layer: n_demands then
+    uint32_t *foretold;      // by layer: the visit whose uses are all known
     struct history *history; // by expert
     // By slot.
     uint8_t *standing;
@@ -206,8 +207,12 @@ static float worth(const struct reuse *r, uint32_t slot) {
     if (!h->visit)
         return 0;
     uint32_t layer = layer_of(r, slot), class = class_of(h);
-    uint32_t age = age_index(r->visits[layer] - h->visit);
+    // For those that are not among them the visit whose uses are known has passed already.
+    bool passed_by = r->foretold[layer] == r->visits[layer] + 1;
+    uint32_t age = age_index(r->visits[layer] + passed_by - h->visit);
     float under_way = (float)(r->n_demands - r->visited[layer]) / (float)r->policy.options.n_layers;
+    if (passed_by)
+        under_way = 0;
     if (under_way > 1)
         under_way = 1;
     return r->gain[class][age] / (r->cost[class][age] - 0.999f * under_way);
@@ -233,6 +238,11 @@ static void reuse_demand(struct policy *p, uint32_t layer) {
         return;
     r->next_look = r->n_demands + LEARN_STEPS * p->options.n_layers;
     learn(r);
+}
+
+static void reuse_foretell(struct policy *p, uint32_t layer) {
+    struct reuse *r = (struct reuse *)p;
+    r->foretold[layer] = r->visits[layer] + 1;
 }
 
 static void rank(struct reuse *r, uint32_t slot, enum policy_touch touch) {
@@ -359,6 +369,7 @@ static void reuse_arrays(struct policy *p, struct policy_memory *m) {
     queues_arrays(&r->special, n_slots, N_QUEUES, m);
     r->visits = policy_take(m, n_layers, sizeof *r->visits);
     r->visited = policy_take(m, n_layers, sizeof *r->visited);
+    r->foretold = policy_take(m, n_layers, sizeof *r->foretold);
     r->history = policy_take(m, (size_t)n_layers * p->options.n_experts, sizeof *r->history);
     r->standing = policy_take(m, n_slots, sizeof *r->standing);
     r->used = policy_take(m, n_slots, sizeof *r->used);
@@ -404,6 +415,7 @@ const struct policy_functions policy_reuse = {
     .arrays = reuse_arrays,
     .open = reuse_open,
     .demand = reuse_demand,
+    .foretell = reuse_foretell,
     .touch = reuse_touch,
     .forget = reuse_forget,
     .victim = reuse_victim,

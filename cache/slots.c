@@ -346,6 +346,26 @@ struct event slots_event(struct slots *s) {
     return reader_event(s->options.reader);
 }
 
+void slots_take_in(struct slots *s) {
+    advance(s);
+}
+
+void slots_foretell(struct slots *s, uint32_t layer) {
+    policy_foretell(s->policy, layer);
+}
+
+struct request_progress slots_progress(struct slots *s, uint32_t expert) {
+    assert(expert < s->options.n_experts_total);
+    drain(s);
+    uint32_t slot = s->slot_of[expert];
+    if (slot == NONE)
+        return (struct request_progress){ 0, 0 };
+    const struct cell *cell = &s->cells[slot];
+    if (cell->state == SLOT_READY)
+        return (struct request_progress){ cell->read_bytes, 0 };
+    return reader_progress(s->options.reader, &cell->request);
+}
+
 enum slot_state slots_state(const struct slots *s, uint32_t expert) {
     assert(expert < s->options.n_experts_total);
     uint32_t slot = s->slot_of[expert];
@@ -765,9 +785,18 @@ static void load_cancelled(struct slots *s, struct cell *cell) {
         cell_empty(s, slot);
 }
 
+static bool is_ours(const struct slots *s, const struct request *request) {
+    uintptr_t at = (uintptr_t)request, first = (uintptr_t)s->cells;
+    return at >= first && at < first + s->options.n_slots * sizeof *s->cells;
+}
+
 /* Take in what the reader has finished, whoever waits for it. */
 static void drain(struct slots *s) {
     for (struct request *request; (request = reader_next(s->options.reader));) {
+        if (!is_ours(s, request)) {
+            s->options.other_ended(s->options.other_context, request);
+            continue;
+        }
         struct cell *cell = request->owner;
         assert(cell->state == SLOT_LOADING && request == &cell->request);
         s->n_loading--;

@@ -5,7 +5,7 @@
  *
  *   EMPTY --demand, prefetch--> LOADING --read done--> READY --evict--> EMPTY
  *                               LOADING --read failed--> EMPTY; every waiter gets the error
- *                               LOADING --cancelled while still queued--> EMPTY
+ *                               LOADING --cancelled before all of it was sent--> EMPTY
  *
  * A READY slot may be held, from the moment slots_next hands it out; the hold ends at an event
  * (the last op that uses it is done). A held or LOADING slot is never evicted. One load per
@@ -72,6 +72,10 @@ struct slots_options {
     uint32_t max_demands;     /* that may be open at once: steps in flight */
     struct reader *reader;    /* not owned; requests' owner field is ours */
     struct expert_source source;
+    /* Where others use the reader too: a request of theirs has ended. Called while what the reader
+     * has finished is taken in; it may not call the slots. NULL: nobody else does. */
+    void (*other_ended)(void *context, struct request *request);
+    void *other_context;
 };
 
 struct slots;
@@ -116,23 +120,34 @@ enum status slots_next(struct demand *d, struct slot *out, struct err *err);
 #define SLOT_EVENT_SOURCES 4
 void slots_release(struct slots *s, const struct slot *slot, struct event after);
 
-/* Give a demand up: queued loads that nobody else wants are cancelled; those at the device become
- * READY residents. What it was handed stays held until released. Closed demands are fine. */
+/* Give a demand up: loads that nobody else wants are cancelled; those of which all is at the device
+ * become READY residents. What it was handed stays held until released. Closed demands are fine. */
 void slots_abandon(struct demand *d);
 
 /* Ask for an expert without waiting for it: true if it is there, under way or now queued; false if
  * no slot is free for that now. It takes only slots that no open demand needs, and none while a
  * demand still lacks one; nor that of another prefetch that is neither used nor taken back. `cancel`
- * takes a prefetch back that no demand has asked for: while it is still queued, so that its slot is
- * EMPTY again; else what arrives is the first to be evicted. A prefetch that fails leaves no trace
+ * takes a prefetch back that no demand has asked for: its slot is EMPTY again, at once while it was
+ * queued, when what is at the device is back if some of it was not sent; else what arrives is the first
+ * to be evicted. A prefetch that fails leaves no trace
  * but the count: whoever needs it reads again. */
 bool slots_prefetch(struct slots *s, uint32_t expert);
 void slots_prefetch_cancel(struct slots *s, uint32_t expert);
+
+/* The experts of a layer that its next demand will ask for have all been named to slots_prefetch as
+ * far as they are there: the layer's others may go first. */
+void slots_foretell(struct slots *s, uint32_t layer);
+
+/* How much of an expert is there, and how much is at the device. */
+struct request_progress slots_progress(struct slots *s, uint32_t expert);
 
 /* Ready when an open demand may get further: a load has ended since slots_next last said AGAIN to
  * it, or a hold ended at its event whose slot a demand needs for its next read. Where every slot is
  * handed out and not released, or waits for another demand, no event will come: advance that step. */
 struct event slots_event(struct slots *s);
+
+/* Take in what the reader has finished; as every call here does that may get a demand further. */
+void slots_take_in(struct slots *s);
 
 enum slot_state slots_state(const struct slots *s, uint32_t expert);
 

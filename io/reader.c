@@ -100,6 +100,7 @@ static void record_ended(struct reader *r, uint64_t now_ns) {
             .ns = now_ns,
             .kind = TRACE_REQUEST,
             .is.request = { .submitted_ns = request->submitted_ns,
+                            .raised_ns = request->raised_ns,
                             .active_ns = request->active_ns,
                             .label = request->label,
                             .bytes = request->bytes_read,
@@ -193,7 +194,7 @@ void reader_submit(struct reader *r, struct request *request) {
         r->wants_wake = false; // once is enough, however many requests follow
     chunks_submit(&r->chunks, request);
     if (r->trace) {
-        request->submitted_ns = disk_now_ns(r->disk, r->clock);
+        request->submitted_ns = request->raised_ns = disk_now_ns(r->disk, r->clock);
         r->n_submitted++;
         record_ended(r, request->submitted_ns); // one that wants nothing has
     }
@@ -211,8 +212,18 @@ void reader_promote(struct reader *r, struct request *request, enum read_priorit
     if (r->disk->synchronous)
         catch_up(r);
     pthread_mutex_lock(&r->mutex);
+    enum read_priority before = request->priority;
     chunks_promote(&r->chunks, request, priority);
+    if (r->trace && request->priority != before)
+        request->raised_ns = disk_now_ns(r->disk, r->clock);
+    bool wake = r->wants_wake && r->started; // there may be room for it that a prefetch must leave
+    if (wake)
+        r->wants_wake = false;
     pthread_mutex_unlock(&r->mutex);
+    if (r->disk->synchronous)
+        catch_up(r);
+    else if (wake)
+        disk_wake(r->disk);
 }
 
 void reader_cancel(struct reader *r, struct request *request) {
@@ -223,6 +234,15 @@ void reader_cancel(struct reader *r, struct request *request) {
     if (r->trace)
         record_ended(r, disk_now_ns(r->disk, r->clock));
     unlock_and_tell(r);
+}
+
+struct request_progress reader_progress(struct reader *r, const struct request *request) {
+    if (r->disk->synchronous)
+        catch_up(r);
+    pthread_mutex_lock(&r->mutex);
+    struct request_progress progress = { request->bytes_read, request->bytes_out };
+    pthread_mutex_unlock(&r->mutex);
+    return progress;
 }
 
 struct request *reader_next(struct reader *r) {

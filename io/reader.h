@@ -6,16 +6,18 @@
  *
  *   IDLE --reader_submit--> QUEUED --first chunk at the device--> ACTIVE --last chunk back--> ENDED
  *                           QUEUED --reader_cancel--> ENDED (CANCELLED)
+ *              ACTIVE --reader_cancel while some of it was not sent, none is out--> ENDED (CANCELLED)
  *                                                   ACTIVE --a chunk failed, none is out--> ENDED
  *   ENDED: status is OK, CANCELLED, ERR_IO (EIO, after one retry) or ERR_TRUNCATED (end of file)
  *
- * Of a request that failed no further chunk is sent, and it ends when those at the device are
+ * Of a request that failed or was cancelled no further chunk is sent, and it ends when those at the device are
  * back: once it is returned nobody writes into its memory. EINTR is retried at once, EAGAIN after a
  * growing pause; either a hundred times in a row is an error.
  *
  * Priorities are strict: a chunk of a lower one goes to the device only while no higher one has a
  * chunk waiting; within one, first come first served. A demand so waits for at most the chunks
- * already at the device.
+ * already at the device; and what nobody waits for, a prefetch or below, is kept to few of them,
+ * goes there only while all that is there is an eighth of what there may be (or nothing).
  *
  * O_DIRECT wants block-aligned offsets, lengths and addresses, safetensors align nothing: extents
  * are rounded outwards to READER_ALIGN by extents_layout below, which also says where each
@@ -48,6 +50,7 @@ extern "C" {
 enum read_priority {
     READ_DEMAND,     /* somebody waits for it */
     READ_GATHER,     /* KV entries of a query under way */
+    READ_AHEAD,      /* wanted for sure, and soon: dense weights in the order of their use */
     READ_PREFETCH,   /* probably wanted soon */
     READ_BACKGROUND, /* anything else */
     READ_PRIORITIES
@@ -85,8 +88,8 @@ struct request {
     /* the reader's own */
     struct request *next, *prev;
     uint32_t chunks_out, next_read;
-    uint64_t next_byte;
-    uint64_t submitted_ns; /* only where it is traced */
+    uint64_t next_byte, bytes_out;
+    uint64_t submitted_ns, raised_ns; /* only where it is traced */
 };
 
 /* --- layout ----------------------------------------------------------------------------------- */
@@ -171,9 +174,17 @@ void reader_submit(struct reader *r, struct request *request);
  * that priority or a higher one. */
 void reader_promote(struct reader *r, struct request *request, enum read_priority priority);
 
-/* Ask for a request to end early. While still QUEUED it ends as CANCELLED; once a chunk of it is
- * at the device it ends as it would have. Either way reader_next returns it, once. */
+/* Ask for a request to end early: what has not been sent of it never is, and it ends as CANCELLED,
+ * at once while still QUEUED, else when what is at the device is back. Once all of it has been sent it
+ * ends as it would have. Either way reader_next returns it, once. */
 void reader_cancel(struct reader *r, struct request *request);
+
+/* How much of a request that has been submitted is there, and at the device; of one that has ended
+ * but was not returned yet, all that was read. */
+struct request_progress {
+    uint64_t bytes_read, bytes_out;
+};
+struct request_progress reader_progress(struct reader *r, const struct request *request);
 
 /* The next request that has ended, or NULL. */
 struct request *reader_next(struct reader *r);

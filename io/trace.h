@@ -28,13 +28,16 @@ enum trace_track { TRACE_CONTROL, TRACE_DISK, TRACE_TRACKS };
 
 enum trace_kind { TRACE_PLACE, TRACE_QUEUE, TRACE_REQUEST };
 
-#define TRACE_NOWHERE UINT32_MAX /* of a place: in no activity, step or layer */
+#define TRACE_LABEL_DENSE (UINT64_C(1) << 63)
+
+#define TRACE_NOWHERE UINT32_MAX /* of a place: in no activity, step or layer, with no expert */
 
 /* From ns on, the control thread is here: numbers of src/account.h, and its own of steps. */
 struct trace_place {
     uint32_t phase, activity;
     uint32_t step, layer;
     uint32_t n_rows; /* of the step */
+    uint32_t expert; /* that has been handed out and is computed from here on */
 };
 
 /* From ns on, this is at the device. */
@@ -48,8 +51,10 @@ struct trace_queue {
 /* At ns, a request has ended: numbers of io/reader.h and io/status.h. */
 struct trace_request {
     uint64_t submitted_ns;
+    uint64_t raised_ns; /* since when it had the priority that it ended with */
     uint64_t active_ns; /* when its first chunk went to the device; UINT64_MAX: none ever did */
-    uint64_t label;     /* of the request: 1 + the expert's number; 0: something else */
+    uint64_t label;     /* of the request: 1 + the expert's number; TRACE_LABEL_DENSE and a unit of
+                           dense weights; 0: something else */
     uint64_t bytes;     /* from the device */
     uint32_t priority, status;
 };

@@ -13,9 +13,10 @@ const char *phase_name(enum phase phase) {
 }
 
 const char *activity_name(enum activity activity) {
-    static const char *const names[ACTIVITIES] = { "other",        "load",    "attention",
-                                                   "gate",         "experts", "predict",
-                                                   "wait_experts", "head",    "sample" };
+    static const char *const names[ACTIVITIES] = { "other",        "load",       "attention",
+                                                   "gate",         "experts",    "predict",
+                                                   "wait_experts", "wait_dense", "head",
+                                                   "sample" };
     return names[activity];
 }
 
@@ -34,13 +35,18 @@ static void charge(struct account *a) {
 }
 
 // From the moment of the last charge on.
-static void record(const struct account *a, uint32_t activity) {
+static void record_with(const struct account *a, uint32_t activity, uint32_t expert) {
     if (!a->trace)
         return;
     struct trace_event event = { .ns = a->since_ns, .kind = TRACE_PLACE, .is.place = a->place };
     event.is.place.phase = a->phase;
     event.is.place.activity = activity;
+    event.is.place.expert = expert;
     trace_put(a->trace, TRACE_CONTROL, &event);
+}
+
+static void record(const struct account *a, uint32_t activity) {
+    record_with(a, activity, TRACE_NOWHERE);
 }
 
 enum activity account_enter(struct account *a, enum activity activity) {
@@ -68,6 +74,12 @@ void account_step(struct account *a, uint32_t step, uint32_t n_rows) {
 
 void account_layer(struct account *a, uint32_t layer) {
     a->place.layer = layer;
+}
+
+void account_expert(struct account *a, uint32_t expert) {
+    charge(a);
+    a->activity = ACTIVITY_EXPERTS;
+    record_with(a, ACTIVITY_EXPERTS, expert);
 }
 
 void account_pause(struct account *a) {
@@ -159,22 +171,25 @@ static uint64_t bytes_read(const struct account_report *r) {
 static const char *activity_label(enum activity activity) {
     static const char *const label[ACTIVITIES] = {
         "other",   "loading weights", "attention",           "gate, shared expert",
-        "experts", "predicting",      "waiting for experts", "head",
-        "sampling"
+        "experts", "predicting",      "waiting for experts", "waiting for dense",
+        "head",    "sampling"
     };
     return label[activity];
 }
 
 static void put_times(struct text *t, const struct account_report *r) {
-    static const enum activity order[] = { ACTIVITY_LOAD,    ACTIVITY_ATTENTION, ACTIVITY_GATE,
-                                           ACTIVITY_EXPERTS, ACTIVITY_PREDICT,   ACTIVITY_WAIT,
-                                           ACTIVITY_HEAD,    ACTIVITY_SAMPLE,    ACTIVITY_OTHER };
+    static const enum activity order[] = { ACTIVITY_LOAD,       ACTIVITY_ATTENTION, ACTIVITY_GATE,
+                                           ACTIVITY_EXPERTS,    ACTIVITY_PREDICT,   ACTIVITY_WAIT,
+                                           ACTIVITY_WAIT_DENSE, ACTIVITY_HEAD,      ACTIVITY_SAMPLE,
+                                           ACTIVITY_OTHER };
     put(t, "%-22s", "time");
     for (int p = 0; p < PHASES; p++)
         put(t, "%18s", phase_name((enum phase)p));
     put(t, "%18s\n", "all");
     for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
         uint64_t all = 0;
+        if (order[i] == ACTIVITY_WAIT_DENSE && !r->dense_streamed_bytes)
+            continue; // never: nothing is streamed
         put(t, "  %-20s", activity_label(order[i]));
         for (int p = 0; p < PHASES; p++) {
             uint64_t ns = r->account.time_ns[p][order[i]];
@@ -203,9 +218,13 @@ static uint64_t run_ns(const struct account_report *r, enum activity activity) {
     return r->account.time_ns[PHASE_PREFILL][activity] + r->account.time_ns[PHASE_DECODE][activity];
 }
 
+static uint64_t wait_ns(const struct account_report *r) {
+    return run_ns(r, ACTIVITY_WAIT) + run_ns(r, ACTIVITY_WAIT_DENSE);
+}
+
 static double wait_share(const struct account_report *r) {
     uint64_t run = phase_ns(r, PHASE_PREFILL) + phase_ns(r, PHASE_DECODE);
-    return 100 * ratio(run_ns(r, ACTIVITY_WAIT), run);
+    return 100 * ratio(wait_ns(r), run);
 }
 
 // What more memory would hold, in sizes of --ram.
@@ -231,11 +250,19 @@ static void put_disk_verdict(struct text *t, const struct account_report *r) {
         ratio(bytes_read(r), seconds(r->reader.busy_ns)) / 1e9);
     // A disk that is waited for is at work. Where it was not for a third of the wait, at least, the bytes
     // were there and nobody woke up, or were asked for late.
-    if (2 * run_ns(r, ACTIVITY_WAIT) > 3 * r->reader.busy_ns) {
+    if (2 * wait_ns(r) > 3 * r->reader.busy_ns) {
         put(t,
             ", but was at work for %.2f s of the %.2f s: it is not the drive that is slow here "
             "but what asks it, often a machine busy with something else; --trace shows where\n",
-            seconds(r->reader.busy_ns), seconds(run_ns(r, ACTIVITY_WAIT)));
+            seconds(r->reader.busy_ns), seconds(wait_ns(r)));
+    } else if (2 * r->dense_read_bytes > bytes_read(r)) {
+        bool small = r->dense_bytes < 1e9;
+        put(t,
+            ", and most of what was read (%.0f %%) are dense weights, %.2f %s for every step: %.1f "
+            "%s more --ram would hold them\n",
+            100 * ratio(r->dense_read_bytes, bytes_read(r)),
+            r->dense_streamed_bytes / (small ? 1e6 : 1e9), small ? "MB" : "GB",
+            r->dense_missing_bytes / (small ? GIB / 1024 : GIB) + 0.05, small ? "MiB" : "GiB");
     } else if (2 * filled >= read) { // of what was read, most found an empty slot
         put(t, ", while the cache was filling (%.0f %% of the reads found an empty slot): ",
             100 * ratio(filled, read));
@@ -284,7 +311,8 @@ static void put_verdict(struct text *t, const struct account_report *r) {
     }
     enum activity most = ACTIVITY_OTHER;
     for (int i = 0; i < ACTIVITIES; i++)
-        if (i != ACTIVITY_WAIT && run_ns(r, (enum activity)i) > run_ns(r, most))
+        if (i != ACTIVITY_WAIT && i != ACTIVITY_WAIT_DENSE &&
+            run_ns(r, (enum activity)i) > run_ns(r, most))
             most = (enum activity)i;
     put(t, "the disk is not what limits this run: %.0f %% of the time went to waiting for it, ",
         wait_share(r));
@@ -299,6 +327,8 @@ static struct prefetch_count prefetch_sum(const struct account_report *r, int ki
     struct prefetch_count sum = { 0 };
     for (uint32_t layer = 0; r->prefetch && layer < r->n_layers; layer++) {
         const struct prefetch_count *c = &r->prefetch[layer * PREFETCH_KINDS + kind];
+        sum.steps += c->steps;
+        sum.suspended += c->suspended;
         sum.wanted += c->wanted;
         sum.predicted += c->predicted;
         sum.right += c->right;
@@ -315,13 +345,16 @@ static void put_prefetch(struct text *t, const struct account_report *r) {
     const char *before = "prefetch";
     for (int kind = 0; kind < PREFETCH_KINDS; kind++) {
         struct prefetch_count c = prefetch_sum(r, kind);
-        if (!c.predicted && !c.read)
+        if (!c.predicted && !c.read && !c.suspended)
             continue;
         put(t,
             "%s %s %" PRIu64 " predicted, %.1f %% right, %.1f %% of what was wanted; %" PRIu64
             " read, %.1f %% of them in vain, %" PRIu64 " cancelled",
             before, kind_name[kind], c.predicted, 100 * ratio(c.right, c.predicted),
             100 * ratio(c.right, c.wanted), c.read, 100 * ratio(c.in_vain, c.read), c.cancelled);
+        if (c.suspended)
+            put(t, ", suspended %.1f %% of the time",
+                100 * ratio(c.suspended, c.steps + c.suspended));
         before = ";";
     }
     if (*before == ';')
@@ -336,6 +369,10 @@ size_t account_text(const struct account_report *r, char *out, size_t out_bytes)
             phase_name((enum phase)p), r->account.tokens[p], seconds(ns),
             ratio(r->account.tokens[p], seconds(ns)), r->account.steps[p]);
     }
+    if (r->account.groups)
+        put(&t, "together %8u sequences in %u group%s, %.1f of them a step of decode\n",
+            r->account.sequences, r->account.groups, r->account.groups > 1 ? "s" : "",
+            ratio(r->account.tokens[PHASE_DECODE], r->account.steps[PHASE_DECODE]));
     if (r->account.kept)
         put(&t, "kept     %8" PRIu64 " tokens of prompts, not computed again\n", r->account.kept);
     put_times(&t, r);
@@ -347,6 +384,15 @@ size_t account_text(const struct account_report *r, char *out, size_t out_bytes)
         r->slots.demanded, r->slots.hits, 100 * ratio(r->slots.hits, r->slots.demanded),
         r->slots.misses, r->slots.evicted, r->n_slots, r->slot_bytes / 1e6,
         100 * ratio(r->n_slots, r->n_experts));
+    if (r->dense_streamed_bytes) {
+        bool small = r->dense_bytes < 1e9;
+        double unit = small ? 1e6 : 1e9;
+        put(&t,
+            "dense    %.2f of %.2f %s stay on disk and are read for every step; %.3f GB read, %.1f "
+            "%% of all\n",
+            r->dense_streamed_bytes / unit, r->dense_bytes / unit, small ? "MB" : "GB",
+            r->dense_read_bytes / 1e9, 100 * ratio(r->dense_read_bytes, bytes));
+    }
     put_prefetch(&t, r);
     put(&t, "disk     %.3f GB read", bytes / 1e9);
     if (tokens)
@@ -369,14 +415,15 @@ size_t account_text(const struct account_report *r, char *out, size_t out_bytes)
 }
 
 static json_t *prefetch_object(const struct prefetch_count *c) {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "wanted", (json_int_t)c->wanted,
-                     "predicted", (json_int_t)c->predicted, "right", (json_int_t)c->right, "read",
-                     (json_int_t)c->read, "used", (json_int_t)c->used, "in_vain",
-                     (json_int_t)c->in_vain, "cancelled", (json_int_t)c->cancelled, "lost",
-                     (json_int_t)c->lost);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "steps",
+                     (json_int_t)c->steps, "suspended", (json_int_t)c->suspended, "wanted",
+                     (json_int_t)c->wanted, "predicted", (json_int_t)c->predicted, "right",
+                     (json_int_t)c->right, "read", (json_int_t)c->read, "used", (json_int_t)c->used,
+                     "in_vain", (json_int_t)c->in_vain, "cancelled", (json_int_t)c->cancelled,
+                     "lost", (json_int_t)c->lost);
 }
 
-// Totals by kind, then the layers for which something was predicted.
+// Totals by kind, then the layers for which something was predicted, or would have been.
 static json_t *prefetch_json(const struct account_report *r) {
     json_t *root = json_object(), *layers = json_array();
     for (int kind = 0; kind < PREFETCH_KINDS; kind++) {
@@ -385,7 +432,7 @@ static json_t *prefetch_json(const struct account_report *r) {
     }
     for (uint32_t i = 0; r->prefetch && i < r->n_layers * PREFETCH_KINDS; i++) {
         const struct prefetch_count *c = &r->prefetch[i];
-        if (!c->predicted && !c->read)
+        if (!c->predicted && !c->read && !c->suspended)
             continue;
         json_t *layer = prefetch_object(c);
         json_object_set_new(layer, "layer", json_integer(i / PREFETCH_KINDS));
@@ -416,6 +463,9 @@ char *account_json(const struct account_report *r) {
         (json_int_t)r->slots.misses, "evicted", (json_int_t)r->slots.evicted, "slots",
         (json_int_t)r->n_slots, "slot_bytes", (json_int_t)r->slot_bytes, "expert_bytes",
         (json_int_t)r->expert_bytes, "of", (json_int_t)r->n_experts);
+    json_t *dense = json_pack("{s:I, s:I, s:I}", "bytes", (json_int_t)r->dense_bytes,
+                              "streamed_bytes_per_step", (json_int_t)r->dense_streamed_bytes,
+                              "bytes_read", (json_int_t)r->dense_read_bytes);
     json_t *disk =
         json_pack("{s:I, s:I, s:I, s:I, s:f, s:f, s:s}", "bytes_read", (json_int_t)bytes_read(r),
                   "chunks", (json_int_t)r->reader.chunks, "retries", (json_int_t)r->reader.retries,
@@ -426,9 +476,11 @@ char *account_json(const struct account_report *r) {
                                 "ram_bytes", (json_int_t)r->ram_bytes, "storage_read_bytes",
                                 (json_int_t)r->storage_read_bytes);
     json_t *root =
-        json_pack("{s:f, s:I, s:o, s:o, s:o, s:o, s:o}", "seconds", seconds(r->total_ns),
-                  "kept_tokens", (json_int_t)r->account.kept, "phases", phases, "experts", experts,
-                  "prefetch", prefetch_json(r), "disk", disk, "process", process);
+        json_pack("{s:f, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "seconds",
+                  seconds(r->total_ns), "kept_tokens", (json_int_t)r->account.kept,
+                  "sequences_together", (json_int_t)r->account.sequences, "groups",
+                  (json_int_t)r->account.groups, "phases", phases, "experts", experts, "dense",
+                  dense, "prefetch", prefetch_json(r), "disk", disk, "process", process);
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     json_decref(root);
     return text;

@@ -24,14 +24,15 @@ extern "C" {
 enum phase { PHASE_LOAD, PHASE_PREFILL, PHASE_DECODE, PHASES };
 
 enum activity {
-    ACTIVITY_OTHER,     /* everything that has no name below: set-up, callbacks, the terminal */
-    ACTIVITY_LOAD,      /* dense weights from disk, memory made ready */
-    ACTIVITY_ATTENTION, /* attention half of the layers, hyper-connections and norms included */
-    ACTIVITY_GATE,      /* the FFN half up to the demand, shared experts */
-    ACTIVITY_EXPERTS,   /* arithmetic of routed experts */
-    ACTIVITY_PREDICT,   /* gates run early; most of it while experts are awaited */
-    ACTIVITY_WAIT,      /* for expert bytes that were not there */
-    ACTIVITY_HEAD,      /* logits */
+    ACTIVITY_OTHER,      /* everything that has no name below: set-up, callbacks, the terminal */
+    ACTIVITY_LOAD,       /* dense weights from disk, memory made ready */
+    ACTIVITY_ATTENTION,  /* attention half of the layers, hyper-connections and norms included */
+    ACTIVITY_GATE,       /* the FFN half up to the demand, shared experts */
+    ACTIVITY_EXPERTS,    /* arithmetic of routed experts */
+    ACTIVITY_PREDICT,    /* gates run early; most of it while experts are awaited */
+    ACTIVITY_WAIT,       /* for expert bytes that were not there */
+    ACTIVITY_WAIT_DENSE, /* likewise, for dense weights that are streamed */
+    ACTIVITY_HEAD,       /* logits */
     ACTIVITY_SAMPLE,
     ACTIVITIES
 };
@@ -45,6 +46,7 @@ struct account {
     uint64_t time_ns[PHASES][ACTIVITIES];
     uint64_t tokens[PHASES]; /* rows that went through the layers */
     uint64_t steps[PHASES];
+    uint32_t sequences, groups; /* that decoded together, at most (src/flight.h); 0: none did */
     uint64_t kept;       /* tokens of prompts that a session held already: nothing was computed */
     struct trace *trace; /* NULL: none */
     struct trace_place place; /* its step, layer and rows; phase and activity are those above */
@@ -61,6 +63,8 @@ void account_trace(struct account *a, struct trace *trace);
  * effect with that activity: call it before account_enter. */
 void account_step(struct account *a, uint32_t step, uint32_t n_rows);
 void account_layer(struct account *a, uint32_t layer);
+/* Enter ACTIVITY_EXPERTS with this expert (layer * experts + id): which one is for the trace. */
+void account_expert(struct account *a, uint32_t expert);
 /* Time in between belongs to nobody, the run's least of all: a person is typing. */
 void account_pause(struct account *a);
 void account_resume(struct account *a);
@@ -73,6 +77,9 @@ struct account_report {
     struct slots_stats slots;
     uint64_t slot_bytes, n_slots, n_experts; /* of the cache */
     uint64_t expert_bytes;
+    /* Of dense weights: all of them; those read for a step that gives logits, and how much memory they
+     * lack to stay; what has been read of them, as a part of the reader's bytes. */
+    uint64_t dense_bytes, dense_streamed_bytes, dense_missing_bytes, dense_read_bytes;
     const struct prefetch_count *prefetch; /* [n_layers][PREFETCH_KINDS], the engine's; or NULL */
     uint32_t n_layers;
     char engine[128]; /* reader_describe */

@@ -1,8 +1,14 @@
 /* src/budget.h - --ram split into parts, or the number that would do; private to src/.
  *
- * In this order: dense weights, KV for ctx tokens of each sequence, scratch of one step, overhead
+ * In this order: dense weights, KV for ctx tokens of each sequence, scratch of its steps, overhead
  * of the process, and slots with what is left. A long context therefore never starves a running
- * cache later: it is paid for before the cache is sized. */
+ * cache later: it is paid for before the cache is sized.
+ *
+ * Where dense weights do not fit beside two slots (and the default context has shrunk as far as it
+ * may), some are streamed (src/dense_plan.h). Then slots get what one token's experts of a layer
+ * take, so that all of them are asked for at once, and everything else goes to dense weights: a
+ * byte of them is a byte less to read for every token, while so few slots find next to nothing
+ * again. */
 #ifndef SLUICE_SRC_BUDGET_H
 #define SLUICE_SRC_BUDGET_H
 

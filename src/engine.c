@@ -40,6 +40,22 @@ static void note(struct sluice *s, const char *text) {
         snprintf(s->notes + used, sizeof s->notes - used, "%s%s", used ? "\n" : "", text);
 }
 
+static void note_streamed(struct sluice *s) {
+    const struct dense_plan *plan = &s->weights.plan;
+    char text[200];
+    if (plan->n_streamed == 0)
+        return;
+    bool small = plan->all_bytes < 1000000000;
+    double unit = small ? 1e6 : 1e9, binary = small ? 1 << 20 : 1 << 30;
+    snprintf(text, sizeof text,
+             "%.2f of %.2f %s of dense weights do not fit and are read again for every token, or "
+             "every step of several; %.1f %s more --ram would hold them",
+             (double)plan->bytes_per_pass / unit, (double)plan->all_bytes / unit,
+             small ? "MB" : "GB", (double)(plan->all_bytes - plan->memory_bytes) / binary + 0.05,
+             small ? "MiB" : "GiB");
+    note(s, text);
+}
+
 // --- stages of opening -------------------------------------------------------------------------
 
 static bool load_progress(void *context, uint64_t done, uint64_t total) {
@@ -58,7 +74,10 @@ static enum status open_weights(struct sluice *s, const struct sluice_options *o
         return err->status;
     if (o->drafts && s->cp.draft != DRAFT_MTP)
         return err_set(err, ERR_USAGE, "%s: has no MTP draft block", s->cp.dirs[0]);
-    struct weights_options load = { .with_draft = o->drafts,
+    struct dense_plan plan;
+    uint32_t n_blocks = o->drafts ? checkpoint_n_blocks(&s->cp) : s->cp.config.n_layers;
+    dense_plan(&plan, &s->cp, n_blocks, s->fit.dense_room_bytes);
+    struct weights_options load = { .plan = &plan,
                                     .embed_on_disk = s->fit.embed_on_disk,
                                     .io = o->io,
                                     .forbid_uring = o->forbid_uring,
@@ -98,9 +117,10 @@ static enum status open_cache(struct sluice *s, const struct sluice_options *o, 
         .trace = o->trace,
     };
     if (reader_open(&s->reader, &read, err) != OK ||
-        expert_table_open(&s->experts, &s->cp, s->weights.n_blocks, s->reader, err) != OK)
+        expert_table_open(&s->experts, &s->cp, &s->weights.plan, s->reader, err) != OK)
         return err->status;
-    struct pinned_options pin = { .bytes = s->fit.n_slots * s->fit.slot_bytes,
+    uint64_t slots_bytes = s->fit.n_slots * s->fit.slot_bytes;
+    struct pinned_options pin = { .bytes = slots_bytes + s->fit.frames_bytes,
                                   .n_threads = o->n_threads,
                                   .want_locked = true,
                                   .want_huge = true,
@@ -116,10 +136,15 @@ static enum status open_cache(struct sluice *s, const struct sluice_options *o, 
                                    .n_experts_total = s->fit.n_experts,
                                    .n_layers = s->weights.n_blocks,
                                    .policy = POLICY_DEFAULT,
-                                   .max_demands = 4, // steps in flight; one is used so far
+                                   .max_demands = 1 + s->n_narrow_steps, // one a step
                                    .reader = s->reader,
-                                   .source = { &s->experts, expert_layout } };
-    return slots_open(&s->slots, &slots, err);
+                                   .source = { &s->experts, expert_layout },
+                                   .other_ended = dense_read_ended,
+                                   .other_context = &s->dense };
+    if (slots_open(&s->slots, &slots, err) != OK)
+        return err->status;
+    return dense_open(&s->dense, &s->weights, s->slots, s->reader, s->experts.file_of,
+                      s->slot_memory.base + slots_bytes, err);
 }
 
 static enum status open_stages(struct sluice *s, const struct sluice_options *o, struct err *err) {
@@ -155,6 +180,7 @@ enum status sluice_open(struct sluice **out, const struct sluice_options *option
     account_enter(&s->account, ACTIVITY_LOAD);
     s->chunk = options->chunk ? options->chunk : SLUICE_DEFAULT_CHUNK;
     s->n_sequences = options->n_sequences ? options->n_sequences : 1;
+    s->n_narrow_steps = options->n_narrow_steps;
     s->prefetch = options->prefetch;
     enum status status = open_stages(s, options, err);
     account_enter(&s->account, ACTIVITY_OTHER);
@@ -163,6 +189,7 @@ enum status sluice_open(struct sluice **out, const struct sluice_options *option
         *out = NULL;
         return status;
     }
+    note_streamed(s);
     note(s, s->cp.note);
     note(s, reader_notes(s->reader));
     return OK;
@@ -171,6 +198,7 @@ enum status sluice_open(struct sluice **out, const struct sluice_options *option
 void sluice_close(struct sluice *s) {
     if (!s)
         return;
+    dense_close(&s->dense);
     slots_close(s->slots);
     reader_close(s->reader);
     expert_table_close(&s->experts);
@@ -207,6 +235,10 @@ const char *sluice_notes(const struct sluice *s) {
     return s->notes;
 }
 
+bool sluice_holds(const struct sluice *s, uint32_t expert) {
+    return slots_state(s->slots, expert) == SLOT_READY;
+}
+
 struct account *sluice_account(struct sluice *s) {
     return &s->account;
 }
@@ -217,6 +249,11 @@ void sluice_report(struct sluice *s, struct account_report *out) {
     out->n_slots = s->fit.n_slots;
     out->n_experts = s->fit.n_experts;
     out->expert_bytes = s->experts.expert_bytes;
+    const struct dense_plan *plan = &s->weights.plan;
+    out->dense_bytes = plan->all_bytes;
+    out->dense_streamed_bytes = plan->bytes_per_pass;
+    out->dense_missing_bytes = plan->all_bytes - plan->memory_bytes;
+    out->dense_read_bytes = s->dense.stats.bytes;
     out->prefetch = s->prefetch_counts;
     out->n_layers = s->weights.n_blocks;
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+static enum status dense_half(struct step *s, const struct layer_weights *w, struct err *err);
 static void attention_half(struct step *s, const struct layer_weights *w, struct err *err);
 static enum status ask_for_experts(struct step *s, const struct layer_weights *w, struct err *err);
 static void compute_expert(struct step *s, const struct slot *slot);
@@ -18,23 +19,16 @@ enum status layer_advance(struct step *s, struct err *err) {
     const struct config *c = &s->engine->cp.config;
     account_layer(account, s->layer);
 
-    if (s->state == STEP_ATTENTION) {
-        account_enter(account, ACTIVITY_ATTENTION);
-        layer_read_streams(s, &w->hc_attn, w->attn_norm, s->b.x, s->b.post, s->b.comb);
-        look(s, TAP_ATTN_IN, s->b.x, c->d, err);
-        attention_half(s, w, err);
-        look(s, TAP_ATTN_OUT, s->b.y, c->d, err);
-        write_streams(s);
-        s->state = STEP_GATE;
-    }
-
-    if (s->state == STEP_GATE) {
-        account_enter(account, ACTIVITY_GATE);
-        layer_read_streams(s, &w->hc_ffn, w->ffn_norm, s->b.x, s->b.post, s->b.comb);
-        look(s, TAP_FFN_IN, s->b.x, c->d, err);
-        if (err->status != OK || ask_for_experts(s, w, err) != OK)
-            return err->status;
-        s->state = STEP_EXPERTS;
+    if (s->state != STEP_EXPERTS) {
+        struct dense *dense = &s->engine->dense;
+        enum status status =
+            dense_hold(dense, &s->dense, dense_visit_layer(dense, &s->dense, s->layer), err);
+        if (status != OK)
+            return status;
+        status = dense_half(s, w, err);
+        dense_release(dense, &s->dense, status == OK, ops_record(s->engine->ops));
+        if (status != OK)
+            return status;
     }
 
     account_enter(account, ACTIVITY_EXPERTS);
@@ -42,6 +36,7 @@ enum status layer_advance(struct step *s, struct err *err) {
     enum status status;
     do {
         while ((status = slots_next(&s->demand, &slot, err)) == OK) {
+            account_expert(account, slot.expert);
             compute_expert(s, &slot);
             slots_release(s->engine->slots, &slot, ops_record(s->engine->ops));
             prefetch_more(s);
@@ -61,6 +56,27 @@ enum status layer_advance(struct step *s, struct err *err) {
     bool is_last = s->layer + 1 >= c->n_layers;
     s->state = is_last ? STEP_HEAD : STEP_ATTENTION;
     s->layer += !is_last;
+    return err->status;
+}
+
+// What needs the layer's dense matrices: attention, and the FFN half up to the demand.
+static enum status dense_half(struct step *s, const struct layer_weights *w, struct err *err) {
+    struct account *account = &s->engine->account;
+    uint32_t d = s->engine->cp.config.d;
+    if (s->state == STEP_ATTENTION) {
+        account_enter(account, ACTIVITY_ATTENTION);
+        layer_read_streams(s, &w->hc_attn, w->attn_norm, s->b.x, s->b.post, s->b.comb);
+        look(s, TAP_ATTN_IN, s->b.x, d, err);
+        attention_half(s, w, err);
+        look(s, TAP_ATTN_OUT, s->b.y, d, err);
+        write_streams(s);
+        s->state = STEP_GATE;
+    }
+    account_enter(account, ACTIVITY_GATE);
+    layer_read_streams(s, &w->hc_ffn, w->ffn_norm, s->b.x, s->b.post, s->b.comb);
+    look(s, TAP_FFN_IN, s->b.x, d, err);
+    if (err->status == OK && ask_for_experts(s, w, err) == OK)
+        s->state = STEP_EXPERTS;
     return err->status;
 }
 
@@ -387,45 +403,78 @@ static void finish_experts(struct step *s) {
 
 // --- head and draft ----------------------------------------------------------------------------
 
-enum status layer_head(struct step *s, struct err *err) {
+// The rows of a tile as the head multiplies them: logit_x.
+static void head_input(struct step *s, bool draft, uint32_t first, uint32_t n) {
     struct ops *ops = s->engine->ops;
     const struct config *c = &s->engine->cp.config;
     const struct weights *w = &s->engine->weights;
-    bool draft = s->layer >= c->n_layers;
     const struct hyper_weights *hc = draft ? &w->layers[s->layer].hc_head : &w->hc_head;
+    struct gather_rows gather = { .x = s->b.h,
+                                  .row = mem_at(s->b.logit_row, first * 4),
+                                  .y = s->b.logit_h,
+                                  .n = n,
+                                  .width = c->n_streams * c->d };
+    gather_rows(ops, &gather);
+    struct hc_head mix = {
+        .h = s->b.logit_h,
+        .fn = hc->fn,
+        .base = hc->base,
+        .scale = hc->scale,
+        .x = s->b.logit_x,
+        .n_rows = n,
+        .n_streams = c->n_streams,
+        .d = c->d,
+        .norm_eps = c->norm_eps,
+        .hc_eps = c->hc_eps,
+    };
+    hc_head(ops, &mix);
+    normalize(s, s->b.logit_x, draft ? w->layers[s->layer].norm : w->norm, n, c->d);
+}
+
+// Logits of n rows for the panels from s->head_panel on; those of a panel lie side by side.
+static enum status head_panels(struct step *s, bool draft, uint32_t n, struct err *err) {
+    struct sluice *engine = s->engine;
+    uint32_t vocab = engine->cp.config.vocab, panel_rows = engine->weights.plan.panel_rows;
+    for (; s->head_panel < engine->weights.plan.n_panels; s->head_panel++) {
+        const struct matrix *w = &engine->weights.head[s->head_panel];
+        uint32_t at = s->head_panel * panel_rows;
+        enum status status = dense_hold(
+            &engine->dense, &s->dense,
+            dense_visit_head(&engine->dense, &s->dense, draft, s->head_tile, s->head_panel), err);
+        if (status != OK)
+            return status;
+        account_enter(&engine->account, ACTIVITY_HEAD);
+        struct mem y = mem_at(s->b.logits, (uint64_t)n * at * 4);
+        multiply(s, *w, s->b.logit_x, y, n);
+        for (uint32_t i = 0; i < n && status == OK; i++)
+            status = ops_download(engine->ops, s->logits + (uint64_t)i * vocab + at,
+                                  mem_at(y, (uint64_t)i * w->rows * 4), w->rows * 4ull, err);
+        dense_release(&engine->dense, &s->dense, status == OK, ops_record(engine->ops));
+        if (status != OK)
+            return status;
+    }
+    return OK;
+}
+
+enum status layer_head(struct step *s, struct err *err) {
+    const struct config *c = &s->engine->cp.config;
+    bool draft = s->layer >= c->n_layers;
     account_layer(&s->engine->account, TRACE_NOWHERE);
     account_enter(&s->engine->account, ACTIVITY_HEAD);
-    for (uint32_t first = 0; first < s->n_logits; first += STEP_LOGIT_TILE) {
+    for (; s->head_tile * STEP_LOGIT_TILE < s->n_logits; s->head_tile++) {
+        uint32_t first = s->head_tile * STEP_LOGIT_TILE;
         uint32_t n = s->n_logits - first < STEP_LOGIT_TILE ? s->n_logits - first : STEP_LOGIT_TILE;
-        struct gather_rows gather = { .x = s->b.h,
-                                      .row = mem_at(s->b.logit_row, first * 4),
-                                      .y = s->b.logit_h,
-                                      .n = n,
-                                      .width = c->n_streams * c->d };
-        gather_rows(ops, &gather);
-        struct hc_head mix = {
-            .h = s->b.logit_h,
-            .fn = hc->fn,
-            .base = hc->base,
-            .scale = hc->scale,
-            .x = s->b.logit_x,
-            .n_rows = n,
-            .n_streams = c->n_streams,
-            .d = c->d,
-            .norm_eps = c->norm_eps,
-            .hc_eps = c->hc_eps,
-        };
-        hc_head(ops, &mix);
-        normalize(s, s->b.logit_x, draft ? w->layers[s->layer].norm : w->norm, n, c->d);
-        multiply(s, w->head, s->b.logit_x, s->b.logits, n);
-        enum status status =
-            ops_download(ops, s->logits, s->b.logits, (uint64_t)n * c->vocab * 4, err);
+        if (s->head_panel == 0)
+            head_input(s, draft, first, n);
+        enum status status = head_panels(s, draft, n, err);
         if (status != OK)
             return status;
         for (uint32_t i = 0; i < n && s->options.logits; i++)
             s->options.logits(s->options.context, (uint32_t)s->logit_row[first + i], draft,
                               s->logits + (uint64_t)i * c->vocab);
+        s->head_panel = 0;
     }
+    s->head_tile = 0; // the draft block has a head too
     return OK;
 }
 
@@ -434,9 +483,14 @@ enum status layer_draft_input(struct step *s, struct err *err) {
     struct ops *ops = s->engine->ops;
     const struct config *c = &s->engine->cp.config;
     const struct layer_weights *w = &s->engine->weights.layers[c->n_layers];
+    struct dense *dense = &s->engine->dense;
     account_enter(&s->engine->account, ACTIVITY_ATTENTION);
     if (step_embed(s, s->next, s->b.next, s->b.x, 1, err) != OK)
         return err->status;
+    enum status status =
+        dense_hold(dense, &s->dense, dense_visit_layer(dense, &s->dense, c->n_layers), err);
+    if (status != OK)
+        return status;
     normalize(s, s->b.x, w->enorm, s->n_rows, c->d);
     multiply(s, w->e_proj, s->b.x, s->b.y, s->n_rows);
     normalize(s, s->b.h, w->hnorm, s->n_rows * c->n_streams, c->d);
@@ -448,6 +502,7 @@ enum status layer_draft_input(struct step *s, struct err *err) {
         .h = s->b.h, .e = s->b.y, .n_rows = s->n_rows, .n_streams = c->n_streams, .d = c->d
     };
     add_to_streams(ops, &add);
+    dense_release(dense, &s->dense, false, ops_record(ops)); // its layer comes next
     return OK;
 }
 

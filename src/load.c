@@ -83,7 +83,7 @@ static bool plan(struct load *l, struct stage *s) {
 
 static void begin(struct load *l, struct stage *s) {
     uint64_t offset = align_down(s->from), end = align_up(s->to);
-    s->request = (struct request){ .n_reads = 1, .priority = READ_BACKGROUND, .owner = s };
+    s->request = (struct request){ .n_reads = 1, .priority = READ_DEMAND, .owner = s };
     s->request.reads[0] = (struct read){ .file = l->file_of[s->file],
                                          .slack = (uint32_t)(end - s->to),
                                          .offset = offset,

@@ -28,30 +28,34 @@
  * streams through the mixing that is still to come, with the shared expert's output or without:
  * 61.4 to 62.7 %.
  *
- * On random weights of Pro's shape (two layers), which choose at random: 47 % of 66, 67 % of 46; that
- * is too little, decoding there is 7 % slower with it. */
+ * On random weights of Pro's shape (two layers), which choose at random: 47 % of 66, 67 % of 46. */
 #define DEPTH 1
 
-/* Where nothing is computed long enough to hide a read in, a wrong guess at the device only stands
- * in the way of what is demanded. Time of a decoded token against no prefetch, early gates always
- * on, and with the rule below; tests/src/bench_prefetch.c (a virtual clock; the model above, 200
- * tokens), attention of a layer as a multiple of the time to read one expert, of which two are at
- * the device at a time, by share of the experts cached:
+/* A wrong guess costs: what is at the device of it stands in the way of what is demanded, and its slot
+ * held something. Time of a decoded token against no prefetch by tests/src/bench_prefetch.c (a virtual
+ * clock; models/demo, 200 tokens of its heldout.txt after 60), attention of a layer as a multiple of
+ * the time to read one expert, by the share of the experts cached:
  *
- * attention  0.2                 0.4                 1                   4
- * cache      5 %   15 %  30 %    5     15    30      5     15    30      5     15    30
- * always     1.050 1.111 1.160   1.006 1.047 1.076   0.913 0.912 0.896   0.792 0.846 0.893
- * >= 1/4     1.005 1.025 1.044   0.984 1.005 1.016   0.909 0.936 0.944   0.798 0.852 0.906
- * >= 1/2     1.005 1.025 1.044   0.984 1.005 1.016   0.941 0.974 0.965   0.798 0.881 0.941
+ * attention       0                   0.2                 1                   4
+ * cache           5 %   15 %  30 %    5     15    30      5     15    30      5     15    30
+ * all at once     1.107 1.107 1.116   1.068 1.060 1.059   0.966 0.949 0.931   0.786 0.834 0.891
+ * few at a time   1.074 1.058 1.073   1.004 0.976 0.967   0.834 0.811 0.798   0.778 0.815 0.859
+ * and judged      1.002 1.003 1.003   0.962 0.967 0.960   0.818 0.808 0.806   0.787 0.826 0.872
+ *   at random     1.006 1.004 1.005   1.002 1.001 1.000   0.981 0.981 0.975   0.958 0.964 0.967
  *
- * So: a layer of whose reads ahead fewer were there in time than this, for each that was in vain,
- * is left alone, but for every PROBE-th step. (What the rule costs at 0.2 is mostly its learning.)
- * With the layers routed by table, one of eight there: 0.884, 0.906, 0.909 at 1, 0.750, 0.802,
- * 0.863 at 4. */
-#define LEAST_READY 0.25
-#define LEAST_READS 32  // that were judged, before a layer is left alone
-#define MOST_READS  256 // remembered: older ones fade
-#define PROBE       16  // steps
+ * All at once: as many chunks of a prefetch at the device as of a demand. Few at a time: as io/chunks.c
+ * has it, and what was sent of a wrong guess in part is not read to its end. And judged: a layer that
+ * reading ahead has lately cost more than it gained (judge_read) is left alone, but for every PROBE-th
+ * step and the one after a step that went well; and a guess is asked for only as far as those before
+ * it were there in time. (The rest above 1 at 0 is its learning.) At random: experts are, whatever
+ * gates say, so what is gained there is by the layer routed by table, one of eight.
+ *
+ * VAIN_SHARE is what an expert brought in vain counts: at 4, random guesses would gain 3 % more, by
+ * reading half as much again. */
+#define VAIN_SHARE  0.25
+#define LEAST_STEPS 8  // that were judged, before a layer is left alone
+#define MOST_STEPS  32 // remembered: older ones fade
+#define PROBE       32 // steps; 16: 1.011 at worst
 
 #define SWEEP_SHARE 0.9 /* of a layer's experts, from which on reading all is no waste */
 
@@ -74,9 +78,12 @@ struct target {
     uint32_t n, n_asked; // of its list: all, and those that slots_prefetch has taken
 };
 
-// How the reads ahead of a layer went lately: there when they were wanted, and not wanted.
+// How reading ahead of a layer went lately, older steps fading.
 struct worth {
-    uint32_t ready, in_vain;
+    double gained, lost; // bytes: of what was wanted, there by then; and see judge_read
+    bool went_well;      // in the last step that was judged
+    uint32_t n_steps;
+    uint32_t window; // reads under way at a time: what is queued takes a slot
 };
 
 enum mark { MARK_PREDICTED = 1, MARK_READ = 2 };
@@ -85,7 +92,7 @@ struct prefetch {
     uint8_t parts;
     uint32_t n_blocks, n_experts;
     struct target *targets;        // [n_blocks]
-    struct worth *worth;           // [n_blocks], of early gates
+    struct worth *worth;           // [n_blocks]
     uint32_t *list;                // [n_blocks][E] ids, in the order in which they are asked for
     uint8_t *marks;                // [n_blocks][E]
     float *score;                  // [E]
@@ -171,12 +178,37 @@ static void target_add(struct prefetch *p, uint32_t layer, uint32_t expert) {
     p->list[(size_t)layer * p->n_experts + t->n++] = layer * p->n_experts + expert;
 }
 
+// Those that are there already stay: before anything is evicted for the others.
+static void target_keep(struct step *s, uint32_t layer) {
+    struct prefetch *p = s->prefetch;
+    const uint32_t *list = p->list + (size_t)layer * p->n_experts;
+    for (uint32_t i = 0; i < p->targets[layer].n; i++)
+        if (slots_state(s->engine->slots, list[i]) != SLOT_EMPTY)
+            slots_prefetch(s->engine->slots, list[i]);
+}
+
+// A guess is asked for as far as it is likely to be there in time, and no further.
+static bool window_open(const struct step *s, uint32_t layer) {
+    const struct prefetch *p = s->prefetch;
+    const struct target *t = &p->targets[layer];
+    uint32_t n_loading = 0;
+    if (t->kind != PREFETCH_BY_GATE)
+        return true;
+    for (uint32_t i = 0; i < t->n_asked; i++) {
+        uint32_t id = p->list[(size_t)layer * p->n_experts + i];
+        n_loading += p->marks[id] & MARK_READ && slots_state(s->engine->slots, id) == SLOT_LOADING;
+    }
+    return n_loading <= p->worth[layer].window;
+}
+
 void prefetch_more(struct step *s) {
     struct prefetch *p = s->prefetch;
     for (; p->first_open < p->end_open; p->first_open++) {
         uint32_t layer = p->first_open;
         struct target *t = &p->targets[layer];
         for (; t->n_asked < t->n; t->n_asked++) {
+            if (!window_open(s, layer))
+                return;
             uint32_t id = p->list[(size_t)layer * p->n_experts + t->n_asked];
             bool absent = slots_state(s->engine->slots, id) == SLOT_EMPTY;
             if (!slots_prefetch(s->engine->slots, id))
@@ -203,6 +235,48 @@ static void take_back(struct step *s, uint32_t id, struct prefetch_count *count)
         count->cancelled++;
     else
         count->in_vain++;
+}
+
+// --- what it is worth ----------------------------------------------------------------------------
+
+static bool worth_it(struct step *s, uint32_t layer, enum prefetch_kind kind) {
+    const struct prefetch *p = s->prefetch;
+    const struct worth *w = &p->worth[layer];
+    if (w->n_steps < LEAST_STEPS || w->gained > w->lost || w->went_well ||
+        (p->n_steps + layer) % PROBE == 0)
+        return true;
+    count_of(s, layer, kind)->suspended++;
+    return false;
+}
+
+// One step's.
+struct verdict {
+    double gained, lost;
+    uint32_t n_ready;
+};
+
+// Of a read ahead, when the layer has chosen: had it not been made, what is there of a wanted one would
+// have to be waited for; what is at the device of one that is not wanted would not stand in the way.
+// And what was brought in vain was read, and has evicted something.
+static void judge_read(struct step *s, uint32_t id, bool wanted, struct verdict *now) {
+    struct request_progress progress = slots_progress(s->engine->slots, id);
+    now->n_ready += slots_state(s->engine->slots, id) == SLOT_READY;
+    if (wanted)
+        now->gained += (double)progress.bytes_read;
+    else
+        now->lost += (double)progress.bytes_out + VAIN_SHARE * (double)progress.bytes_read;
+}
+
+static void judge_step(struct worth *w, const struct verdict *now) {
+    w->gained += now->gained;
+    w->lost += now->lost;
+    w->went_well = now->gained > now->lost;
+    w->window = now->n_ready >= w->window ? now->n_ready : w->window - 1;
+    if (++w->n_steps <= MOST_STEPS)
+        return;
+    w->n_steps /= 2;
+    w->gained /= 2;
+    w->lost /= 2;
 }
 
 // --- layers routed by table ----------------------------------------------------------------------
@@ -234,7 +308,8 @@ void prefetch_begin(struct step *s) {
     enum activity before = account_enter(&s->engine->account, ACTIVITY_PREDICT);
     uint32_t n_blocks = c->n_layers + (s->options.draft ? 1 : 0);
     for (uint32_t layer = 0; layer < n_blocks; layer++) {
-        if (!s->engine->weights.layers[layer].gate_table.address || !look_up(s, layer))
+        if (!s->engine->weights.layers[layer].gate_table.address ||
+            !worth_it(s, layer, PREFETCH_BY_HASH) || !look_up(s, layer))
             continue;
         memset(p->score, 0, p->n_experts * sizeof *p->score);
         for (uint32_t i = 0; i < s->n_rows * c->n_chosen; i++)
@@ -243,6 +318,8 @@ void prefetch_begin(struct step *s) {
         for (uint32_t e = 0; e < p->n_experts; e++)
             if (p->score[e] > 0)
                 target_add(p, layer, e);
+        target_keep(s, layer);
+        slots_foretell(s->engine->slots, layer);
     }
     prefetch_more(s);
     account_enter(&s->engine->account, before);
@@ -304,23 +381,8 @@ static bool predict(struct step *s, uint32_t layer) {
         return false;
     target_open(p, layer, PREFETCH_BY_GATE);
     add_by_score(p, layer, n_choices);
+    target_keep(s, layer);
     return true;
-}
-
-static bool worth_it(const struct prefetch *p, uint32_t layer) {
-    const struct worth *w = &p->worth[layer];
-    return w->ready + w->in_vain < LEAST_READS || w->ready >= LEAST_READY * w->in_vain ||
-           (p->n_steps + layer) % PROBE == 0;
-}
-
-static void remember(struct prefetch *p, uint32_t layer, uint32_t ready, uint32_t in_vain) {
-    struct worth *w = &p->worth[layer];
-    w->ready += ready;
-    w->in_vain += in_vain;
-    if (w->ready + w->in_vain <= MOST_READS)
-        return;
-    w->ready /= 2;
-    w->in_vain /= 2;
 }
 
 bool prefetch_ahead(struct step *s) {
@@ -332,7 +394,8 @@ bool prefetch_ahead(struct step *s) {
     // The draft block's input is no stream of the trunk: nothing is predicted for it.
     uint32_t layer = s->layer + DEPTH;
     if (layer >= c->n_layers || p->targets[layer].predicted ||
-        s->engine->weights.layers[layer].gate_table.address || !worth_it(p, layer))
+        s->engine->weights.layers[layer].gate_table.address ||
+        !worth_it(s, layer, PREFETCH_BY_GATE))
         return false;
     enum activity before = account_enter(&s->engine->account, ACTIVITY_PREDICT);
     bool predicted = predict(s, layer);
@@ -375,8 +438,8 @@ void prefetch_judge(struct step *s, uint32_t n_wanted) {
     if (!t->predicted)
         return;
     struct prefetch_count *count = count_of(s, s->layer, t->kind);
-    uint64_t in_vain_before = count->in_vain;
-    uint32_t n_ready = 0;
+    struct verdict now = { 0 };
+    count->steps++;
     count->wanted += n_wanted;
     for (uint32_t e = 0; e < p->n_experts; e++) {
         uint32_t id = s->layer * p->n_experts + e;
@@ -386,6 +449,7 @@ void prefetch_judge(struct step *s, uint32_t n_wanted) {
         marks[e] = 0;
         if (!was_read)
             continue;
+        judge_read(s, id, wanted, &now);
         enum slot_state state = slots_state(s->engine->slots, id);
         if (!wanted) {
             take_back(s, id, count);
@@ -393,10 +457,9 @@ void prefetch_judge(struct step *s, uint32_t n_wanted) {
         }
         count->lost += state == SLOT_EMPTY;
         count->used += state != SLOT_EMPTY;
-        n_ready += state == SLOT_READY;
     }
-    if (t->kind == PREFETCH_BY_GATE)
-        remember(p, s->layer, n_ready, (uint32_t)(count->in_vain - in_vain_before));
+    if (t->kind != PREFETCH_BY_SWEEP)
+        judge_step(&p->worth[s->layer], &now);
     *t = (struct target){ .predicted = false };
 }
 

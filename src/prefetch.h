@@ -10,7 +10,9 @@
  * What is predicted waits in a list of its layer and becomes prefetches (cache/slots.h) as slots
  * allow, nearest layer first; a demand goes before it everywhere. When a layer's own gate has
  * chosen, what was wrong is taken back: cancelled while queued, else the first to be evicted.
- * Predictions never reach a result: they decide what is read early, nothing else.
+ * Predictions never reach a result: they decide what is read early, nothing else. Each is judged by what
+ * of it was there when it was wanted: where a layer gained nothing by it lately it is suspended, and
+ * tried again now and then.
  *
  *   step_begin       → prefetch_begin
  *   gate has chosen  → prefetch_judge, slots_demand, prefetch_demanded

@@ -47,10 +47,11 @@ struct sluice_options {
     enum io_mode io;
     bool forbid_uring;                     /* read with pread threads */
     uint32_t read_chunk_bytes, read_depth; /* as reader_options has them; 0: its defaults */
-    uint32_t ctx;         /* tokens of one sequence; 0: SLUICE_DEFAULT_CTX, or what fits */
-    uint32_t chunk;       /* most rows in a step; 0: SLUICE_DEFAULT_CHUNK */
-    uint32_t n_sequences; /* that can be at full length at once, and a snapshot of one; 0: 1 */
-    uint32_t n_slots;     /* 0: as many as fit; else exactly so many (tests, measurements) */
+    uint32_t ctx;            /* tokens of one sequence; 0: SLUICE_DEFAULT_CTX, or what fits */
+    uint32_t chunk;          /* most rows in a step; 0: SLUICE_DEFAULT_CHUNK */
+    uint32_t n_sequences;    /* that can be at full length at once, and a snapshot of one; 0: 1 */
+    uint32_t n_narrow_steps; /* open at once (step_open_narrow), beside one of `chunk` rows */
+    uint32_t n_slots;        /* 0: as many as fit; else exactly so many (tests, measurements) */
     enum prefetch_mode prefetch;
     bool exact;          /* no quantization of activations and KV state; slow, for checking */
     bool drafts;         /* load the MTP block */
@@ -65,13 +66,19 @@ struct sluice_options {
 struct sluice_fit {
     uint64_t dense_bytes, embed_bytes, draft_bytes, kv_bytes, scratch_bytes, overhead_bytes;
     bool embed_on_disk; /* then embed_bytes is 0 */
+    /* Where dense_bytes and draft_bytes are less than all of them: what is read for a step of the
+     * trunk that gives logits, and the memory it is read into. */
+    uint64_t dense_streamed_bytes, frames_bytes;
+    uint64_t dense_room_bytes; /* what src/dense_plan.h was given */
     uint64_t slot_bytes;
     uint32_t n_slots;   /* that fit, or were asked for */
     uint32_t n_experts; /* of the checkpoint, all layers */
     uint32_t ctx;
-    uint64_t needed_bytes; /* with the smallest cache that works: two slots */
-    uint64_t used_bytes;   /* with n_slots */
-    uint64_t has_bytes;    /* --ram, or what is free */
+    uint64_t needed_bytes;   /* with the smallest cache that works, two slots, and as little of the
+                              dense weights in memory as can be */
+    uint64_t resident_bytes; /* as needed_bytes, but with all dense weights in memory */
+    uint64_t used_bytes;     /* with n_slots */
+    uint64_t has_bytes;      /* --ram, or what is free */
 };
 
 /* ERR_MEMORY: it does not fit; err says by part what it needs, and the smallest --ram that would
@@ -91,6 +98,9 @@ bool sluice_has_draft(const struct sluice *s);
 /* Lines for people on what was found and what was lost on the way (reader, pinned memory,
  * checkpoint); "" if nothing. */
 const char *sluice_notes(const struct sluice *s);
+
+/* Is this expert (layer * n_experts + id) in memory now? */
+bool sluice_holds(const struct sluice *s, uint32_t expert);
 
 struct account *sluice_account(struct sluice *s);
 void sluice_report(struct sluice *s, struct account_report *out);
@@ -156,6 +166,10 @@ struct step_options {
 
 /* Buffers for steps of the engine: at most its chunk rows and n_sequences spans. ERR_MEMORY. */
 enum status step_open(struct step **out, struct sluice *s, struct err *err);
+/* For sequences that decode: at most n_sequences rows. Several steps of one engine may be under way
+ * and take turns, as many as sluice_options announced; they are opened for sequences that have nothing
+ * in common, and what one does never shows in another's results. ERR_MEMORY. */
+enum status step_open_narrow(struct step **out, struct sluice *s, struct err *err);
 uint32_t step_max_rows(const struct step *s);
 void step_close(struct step *s); /* a step under way is abandoned; NULL is fine */
 
@@ -166,11 +180,19 @@ enum status step_begin(struct step *s, const struct span *spans, uint32_t n_span
 
 /* Go on until bytes are missing or it is done.
  *   OK       all layers done, logits delivered: commit
- *   AGAIN    waiting for experts: see step_event
+ *   AGAIN    waiting for experts, or for dense weights: see step_event
  *   ERR_IO, ERR_TRUNCATED, …   the step is as far as it got: clear err and advance again to retry, or
  *            abandon it */
 enum status step_advance(struct step *s, struct err *err);
 struct event step_event(struct step *s); /* ready when step_advance can go on */
+
+/* Go on by one layer at most, so that steps can take turns.
+ *   OK     something was done, and there is more to do
+ *   DONE   all layers done, logits delivered: commit
+ *   AGAIN, errors: as step_advance */
+enum status step_layer(struct step *s, struct err *err);
+/* Wait for step_event, for timeout_ns at most: time that the account charges to this step. */
+void step_wait(struct step *s, uint64_t timeout_ns);
 
 /* Advance to the end, waiting as needed. `cancel` is asked at every layer and while waiting
  * (NULL: never): CANCELLED leaves the step under way; go on, or abandon it. */

@@ -7,12 +7,13 @@
 
 #define WAIT_SLICE_NS 50000000 // how long a wait goes on before cancellation is looked at again
 
-enum status step_open(struct step **out, struct sluice *engine, struct err *err) {
+static enum status open_for(struct step **out, struct sluice *engine, uint32_t max_rows,
+                            struct err *err) {
     struct step *s = *out = calloc(1, sizeof *s);
     if (!s)
         return err_set(err, ERR_MEMORY, "no memory for a step");
     s->engine = engine;
-    s->max_rows = engine->chunk;
+    s->max_rows = max_rows;
     s->max_spans = engine->n_sequences;
     if (step_buffers_open(s, err) != OK) {
         step_close(s);
@@ -20,6 +21,14 @@ enum status step_open(struct step **out, struct sluice *engine, struct err *err)
         return err->status;
     }
     return OK;
+}
+
+enum status step_open(struct step **out, struct sluice *engine, struct err *err) {
+    return open_for(out, engine, engine->chunk, err);
+}
+
+enum status step_open_narrow(struct step **out, struct sluice *engine, struct err *err) {
+    return open_for(out, engine, engine->n_sequences, err);
 }
 
 uint32_t step_max_rows(const struct step *s) {
@@ -177,6 +186,9 @@ enum status step_begin(struct step *s, const struct span *spans, uint32_t n_span
     s->demanded = false;
     s->state = STEP_EMBED;
     account_phase(&s->engine->account, s->phase);
+    s->head_tile = s->head_panel = 0;
+    dense_begin(&s->engine->dense, &s->dense, (s->n_logits + STEP_LOGIT_TILE - 1) / STEP_LOGIT_TILE,
+                options->draft);
     prefetch_begin(s);
     return OK;
 }
@@ -274,8 +286,29 @@ enum status step_advance(struct step *s, struct err *err) {
     return status == DONE ? OK : status;
 }
 
+enum status step_layer(struct step *s, struct err *err) {
+    if (err->status != OK)
+        return err->status; // as in step_advance
+    enum activity before = take_up(s);
+    enum status status = move(s, err);
+    put_down(s, before);
+    return status;
+}
+
 struct event step_event(struct step *s) {
-    return slots_event(s->engine->slots);
+    return s->dense.waiting ? dense_event(&s->engine->dense, &s->dense)
+                            : slots_event(s->engine->slots);
+}
+
+void step_wait(struct step *s, uint64_t timeout_ns) {
+    struct account *account = &s->engine->account;
+    enum activity before = account->activity;
+    account_phase(account, s->phase);
+    account_step(account, s->number, s->n_rows);
+    account_layer(account, s->layer);
+    account_enter(account, s->dense.waiting ? ACTIVITY_WAIT_DENSE : ACTIVITY_WAIT);
+    event_wait(step_event(s), timeout_ns);
+    put_down(s, before);
 }
 
 enum status step_run(struct step *s, bool (*cancel)(void *context), void *context,
@@ -287,7 +320,8 @@ enum status step_run(struct step *s, bool (*cancel)(void *context), void *contex
     for (;;) {
         status = cancel && cancel(context) ? err_set(err, CANCELLED, "cancelled") : move(s, err);
         if (status == AGAIN) {
-            account_enter(&s->engine->account, ACTIVITY_WAIT);
+            account_enter(&s->engine->account,
+                          s->dense.waiting ? ACTIVITY_WAIT_DENSE : ACTIVITY_WAIT);
             event_wait(step_event(s), WAIT_SLICE_NS);
         } else if (status != OK) {
             break;
@@ -312,6 +346,7 @@ void step_commit(struct step *s) {
     for (uint32_t i = 0; i < s->n_spans; next += s->spans[i++].n_tokens)
         sequence_commit(s->spans[i].sequence, s->options.draft ? next : NULL);
     prefetch_end(s);
+    dense_end(&s->engine->dense, &s->dense);
     s->engine->account.tokens[s->phase] += s->n_rows;
     s->engine->account.steps[s->phase]++;
     s->state = STEP_IDLE;
@@ -324,6 +359,7 @@ void step_abandon(struct step *s) {
         slots_abandon(&s->demand);
     s->demanded = false;
     prefetch_end(s);
+    dense_end(&s->engine->dense, &s->dense);
     for (uint32_t i = 0; i < s->n_spans; i++)
         sequence_abandon(s->spans[i].sequence, s->state > STEP_EMBED);
     s->state = STEP_IDLE;

@@ -62,12 +62,15 @@ struct step {
     uint32_t layer;  /* block under way: trunk, then draft */
     bool demanded;   /* s->demand is open: the layer's routed experts are on their way */
     uint32_t n_rows, n_spans;
-    uint32_t max_rows, max_spans;
+    uint32_t max_rows,
+        max_spans; /* the engine's chunk, or of a narrow step n_sequences; n_sequences */
     struct span *spans;
     uint32_t max_span_rows;
     enum phase phase; /* what the account calls it: more than one row of any span is prefill */
 
     struct demand demand;
+    struct dense_user dense;        /* how far it is through the units of dense weights */
+    uint32_t head_tile, head_panel; /* of the head's, where it goes on */
     struct prefetch *prefetch;
     /* host side, allocated once */
     int32_t *token, *next, *position; /* [R] */

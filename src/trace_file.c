@@ -217,6 +217,10 @@ static void see_queue(struct trace_file *f, const struct trace_queue *q, uint64_
 static void put_label(struct trace_file *f, const struct trace_request *r) {
     if (r->label == 0 || f->n_experts == 0)
         return;
+    if (r->label & TRACE_LABEL_DENSE) {
+        put(f, "\"dense\":%" PRIu64 ",", r->label ^ TRACE_LABEL_DENSE);
+        return;
+    }
     put(f, "\"layer\":%" PRIu64 ",\"expert\":%" PRIu64 ",", (r->label - 1) / f->n_experts,
         (r->label - 1) % f->n_experts);
 }
@@ -228,7 +232,7 @@ static void async(struct trace_file *f, char kind, uint64_t ns, const char *name
 }
 
 static void put_request(struct trace_file *f, const struct trace_request *r, uint64_t ns) {
-    static const char *const names[READ_PRIORITIES] = { "demand", "gather", "prefetch",
+    static const char *const names[READ_PRIORITIES] = { "demand", "gather", "ahead", "prefetch",
                                                         "background" };
     bool was_active = r->active_ns != UINT64_MAX;
     uint64_t queued_until = was_active ? r->active_ns : ns;

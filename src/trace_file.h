@@ -6,8 +6,9 @@
  *                    in it an activity of the account (the category is the phase). What is no part of
  *                    a step lies beside them. While a person types there is nothing
  *   reads            an asynchronous span for each request (category "read"; demand, gather,
- *                    prefetch, background) from submission to its end, in it "queued" and "active";
- *                    args: layer, expert, bytes, status
+ *                    ahead, prefetch, background) from submission to its end, in it "queued" and
+ *                    "active"; args: layer and expert, or dense (a unit of src/dense_plan.h);
+ *                    bytes, status
  *   disk             instants: reads that were cancelled or failed
  *   disk queue       counters: chunks at the device, their bytes, requests not ended; and the bytes
  *                    that have come back so far, whose slope is the rate (at most one in a

@@ -39,25 +39,6 @@ static uint64_t memory_bytes(const struct checkpoint *cp, uint32_t layer, int id
     return place->bytes;
 }
 
-static uint64_t layer_bytes(const struct checkpoint *cp, uint32_t layer) {
-    uint64_t bytes = 0;
-    for (int id = TENSOR_ATTN_NORM; id < TENSOR_W1; id++)
-        bytes += aligned(memory_bytes(cp, layer, id));
-    return bytes;
-}
-
-struct weights_size weights_measure(const struct checkpoint *cp) {
-    struct weights_size size = { 0 };
-    for (uint32_t layer = 0; layer < cp->config.n_layers; layer++)
-        size.layers += layer_bytes(cp, layer);
-    for (uint32_t layer = cp->config.n_layers; layer < checkpoint_n_blocks(cp); layer++)
-        size.draft += layer_bytes(cp, layer);
-    for (int id = TENSOR_HEAD; id < TENSOR_ATTN_NORM; id++)
-        size.head += aligned(cp->global[id].bytes);
-    size.embed = aligned(cp->global[TENSOR_EMBED].bytes);
-    return size;
-}
-
 // --- reading -----------------------------------------------------------------------------------
 
 struct loader {
@@ -226,6 +207,87 @@ static const struct binding bindings[] = {
     VECTOR(TENSOR_MTP_HC_HEAD_BASE, hc_head.base),
     VECTOR(TENSOR_MTP_HC_HEAD_SCALE, hc_head.scale),
 };
+#define N_BINDINGS (sizeof bindings / sizeof *bindings)
+
+// --- units that may be streamed ------------------------------------------------------------------
+
+// Matrices but the gate's, which runs out of turn, and those that are converted.
+static bool may_stream(const struct checkpoint *cp, uint32_t layer, const struct binding *b) {
+    return b->matrix && b->id != TENSOR_GATE && cp->layers[layer][b->id].bytes > 0 &&
+           !becomes_bf16(cp, layer, b->id);
+}
+
+uint64_t weights_fixed_bytes(const struct checkpoint *cp, uint32_t layer) {
+    uint64_t bytes = 0;
+    for (int id = TENSOR_ATTN_NORM; id < TENSOR_W1; id++)
+        bytes += aligned(memory_bytes(cp, layer, id));
+    for (size_t i = 0; i < N_BINDINGS; i++) {
+        const struct binding *b = &bindings[i];
+        if (!may_stream(cp, layer, b))
+            continue;
+        bytes -= aligned(memory_bytes(cp, layer, b->id));
+        bytes -= b->has_scale ? aligned(memory_bytes(cp, layer, b->id + 1)) : 0;
+    }
+    return bytes;
+}
+
+uint64_t weights_global_bytes(const struct checkpoint *cp) {
+    uint64_t bytes = 0;
+    for (int id = TENSOR_NORM; id < TENSOR_ATTN_NORM; id++)
+        bytes += aligned(cp->global[id].bytes);
+    return bytes;
+}
+
+uint32_t weights_unit_parts(const struct checkpoint *cp, const struct dense_plan *plan,
+                            uint32_t unit, struct tensor_place part[DENSE_MAX_PARTS]) {
+    uint32_t n = 0;
+    if (unit >= plan->n_blocks) {
+        part[n++] = dense_panel(plan, cp, unit - plan->n_blocks).place;
+        return n;
+    }
+    for (size_t i = 0; i < N_BINDINGS; i++) {
+        const struct binding *b = &bindings[i];
+        if (!may_stream(cp, unit, b))
+            continue;
+        assert(n + 2 <= DENSE_MAX_PARTS);
+        part[n++] = cp->layers[unit][b->id];
+        if (b->has_scale)
+            part[n++] = cp->layers[unit][b->id + 1];
+    }
+    return n;
+}
+
+uint64_t weights_unit_bytes(const struct checkpoint *cp, const struct dense_plan *plan,
+                            uint32_t unit) {
+    struct tensor_place part[DENSE_MAX_PARTS];
+    uint64_t bytes = 0;
+    for (uint32_t i = weights_unit_parts(cp, plan, unit, part); i-- > 0;)
+        bytes += aligned(part[i].bytes);
+    return bytes;
+}
+
+void weights_unit_place(struct weights *w, uint32_t unit, const struct mem *at) {
+    uint32_t n = 0;
+    assert(w->plan.streamed[unit]);
+    if (unit >= w->n_blocks) {
+        w->head[unit - w->n_blocks].weight = at ? at[0] : mem_none();
+        return;
+    }
+    for (size_t i = 0; i < N_BINDINGS; i++) {
+        const struct binding *b = &bindings[i];
+        if (!may_stream(w->cp, unit, b))
+            continue;
+        struct matrix *m = (void *)((char *)&w->layers[unit] + b->offset);
+        m->weight = at ? at[n] : mem_none();
+        n++;
+        if (!b->has_scale)
+            continue;
+        m->scale = at ? at[n] : mem_none();
+        n++;
+    }
+}
+
+// --- loading -------------------------------------------------------------------------------------
 
 static enum status load_binding(struct loader *l, uint32_t layer, const struct binding *b,
                                 struct err *err) {
@@ -254,7 +316,11 @@ static enum status load_binding(struct loader *l, uint32_t layer, const struct b
                                                        .weight = weight };
         return status;
     }
-    struct mem weight = plain(l, place), scales = scale ? plain(l, scale) : mem_none();
+    struct mem weight = mem_none(), scales = mem_none();
+    if (!l->w->plan.streamed[layer] || !may_stream(cp, layer, b)) {
+        weight = plain(l, place);
+        scales = scale ? plain(l, scale) : mem_none();
+    }
     *(struct matrix *)field =
         matrix_of(place, scale, weight, scales, entry.shape[0], entry.shape[1]);
     return OK;
@@ -267,8 +333,13 @@ static void bind_globals(struct loader *l) {
         w->embed = plain(l, &global[TENSOR_EMBED]);
     else // rows are fetched one by one: what the kernel would read ahead is not wanted
         posix_fadvise(w->cp->files[global[TENSOR_EMBED].file].fd, 0, 0, POSIX_FADV_RANDOM);
-    w->head = matrix_of(&global[TENSOR_HEAD], NULL, plain(l, &global[TENSOR_HEAD]), mem_none(),
-                        w->cp->config.vocab, w->cp->config.d);
+    for (uint32_t i = 0; i < w->plan.n_panels; i++) {
+        struct dense_panel panel = dense_panel(&w->plan, w->cp, i);
+        bool streamed = w->plan.streamed[w->n_blocks + i];
+        struct mem weight = streamed ? mem_none() : plain(l, &panel.place);
+        w->head[i] = matrix_of(&global[TENSOR_HEAD], NULL, weight, mem_none(), panel.n_rows,
+                               w->cp->config.d);
+    }
     w->norm = plain(l, &global[TENSOR_NORM]);
     w->hc_head.fn = plain(l, &global[TENSOR_HC_HEAD_FN]);
     w->hc_head.base = plain(l, &global[TENSOR_HC_HEAD_BASE]);
@@ -284,7 +355,7 @@ static enum status load_all(struct loader *l, struct err *err) {
     enum status status = OK;
     bind_globals(l);
     for (uint32_t layer = 0; layer < l->w->n_blocks && status == OK; layer++)
-        for (size_t i = 0; i < sizeof bindings / sizeof *bindings && status == OK; i++)
+        for (size_t i = 0; i < N_BINDINGS && status == OK; i++)
             status = load_binding(l, layer, &bindings[i], err);
     struct load_options read = { .io = l->options->io,
                                  .forbid_uring = l->options->forbid_uring,
@@ -324,19 +395,19 @@ static enum status check_experts(const struct checkpoint *cp, uint32_t n_blocks,
 
 enum status weights_load(struct weights *w, const struct checkpoint *cp, struct ops *ops,
                          const struct weights_options *options, struct err *err) {
-    *w = (struct weights){ .cp = cp, .ops = ops };
-    w->n_blocks = options->with_draft ? checkpoint_n_blocks(cp) : cp->config.n_layers;
+    *w = (struct weights){ .cp = cp, .ops = ops, .plan = *options->plan };
+    w->n_blocks = w->plan.n_blocks;
     if (check_experts(cp, w->n_blocks, err) != OK)
         return err->status;
-    struct weights_size size = weights_measure(cp);
     struct loader l = { .w = w, .options = options };
-    l.total = size.layers + size.head + (options->with_draft ? size.draft : 0) +
-              (options->embed_on_disk ? 0 : size.embed);
-    l.max_items = TENSOR_ATTN_NORM + w->n_blocks * TENSOR_W1;
+    l.total = w->plan.trunk_bytes + w->plan.draft_bytes +
+              (options->embed_on_disk ? 0 : aligned(cp->global[TENSOR_EMBED].bytes));
+    l.max_items = TENSOR_ATTN_NORM + w->plan.n_panels + w->n_blocks * TENSOR_W1;
     l.items = malloc(l.max_items * sizeof *l.items);
     l.stage = malloc(STAGE_BYTES);
     w->layers = calloc(w->n_blocks, sizeof *w->layers);
-    enum status status = l.stage && l.items && w->layers
+    w->head = calloc(w->plan.n_panels, sizeof *w->head);
+    enum status status = l.stage && l.items && w->layers && w->head
                              ? ops_alloc(ops, l.total, &w->arena, err)
                              : err_set(err, ERR_MEMORY, "no memory to load weights with");
     if (status == OK)
@@ -352,6 +423,7 @@ void weights_close(struct weights *w) {
     if (w->arena.address)
         ops_release(w->ops, w->arena);
     free(w->layers);
+    free(w->head);
     *w = (struct weights){ .cp = NULL };
 }
 
@@ -400,7 +472,9 @@ uint64_t expert_slot_bytes(const struct checkpoint *cp, uint32_t n_blocks) {
 }
 
 enum status expert_table_open(struct expert_table *t, const struct checkpoint *cp,
-                              uint32_t n_blocks, struct reader *reader, struct err *err) {
+                              const struct dense_plan *plan, struct reader *reader,
+                              struct err *err) {
+    uint32_t n_blocks = plan->n_blocks;
     *t = (struct expert_table){ .cp = cp, .n_blocks = n_blocks };
     t->file_of = malloc(cp->n_files * sizeof *t->file_of);
     bool *wanted = calloc(cp->n_files, sizeof *wanted);
@@ -410,6 +484,12 @@ enum status expert_table_open(struct expert_table *t, const struct checkpoint *c
     for (uint32_t expert = 0; expert < n_experts && status == OK; expert++)
         for (int i = 0; i < EXPERT_TENSORS; i++)
             wanted[cp->experts[expert].part[i].file] = true;
+    for (uint32_t unit = 0; unit < plan->n_units && status == OK; unit++) {
+        struct tensor_place part[DENSE_MAX_PARTS];
+        uint32_t n = plan->streamed[unit] ? weights_unit_parts(cp, plan, unit, part) : 0;
+        while (n-- > 0)
+            wanted[part[n].file] = true;
+    }
     for (uint32_t file = 0; file < cp->n_files && status == OK; file++)
         if (wanted[file])
             status = reader_add_file(reader, cp->files[file].path, &t->file_of[file], err);

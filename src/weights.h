@@ -1,14 +1,17 @@
 /* src/weights.h - dense tensors in memory, and the table of where each routed expert lies.
  *
  * Everything but the routed experts (28.7 GB for Pro, 1.85 of it the embedding, which may stay on
- * disk) is read once at start into memory of the backend, as it is stored, and never moves. Experts
- * stay where they are published: expert_layout says which bytes of which shard one expert is. */
+ * disk) is read once at start into memory of the backend, as it is stored, and never moves; but for
+ * units that the plan streams (src/dense_plan.h), whose matrices have an address only while
+ * src/dense.h holds them. Experts stay where they are published: expert_layout says which bytes of
+ * which shard one expert is. */
 #ifndef SLUICE_SRC_WEIGHTS_H
 #define SLUICE_SRC_WEIGHTS_H
 
 #include "io/reader.h"
 #include "kernels/ops.h"
 #include "src/checkpoint/checkpoint.h"
+#include "src/dense_plan.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -44,22 +47,30 @@ struct weights {
     const struct checkpoint *cp; /* not owned */
     struct ops *ops;
     struct mem arena;
-    struct mem embed; /* none: rows are read from disk, by embed_read */
-    struct matrix head;
+    struct mem embed;    /* none: rows are read from disk, by embed_read */
+    struct matrix *head; /* [plan.n_panels]: some of its rows each */
     struct mem norm;
     struct hyper_weights hc_head;
     struct layer_weights *layers; /* [n_blocks] */
     uint32_t n_blocks;            /* trunk, and the draft block if it was asked for */
+    struct dense_plan plan;
 };
 
-/* What weights_load will take, in bytes, by part: for the fit check. */
-struct weights_size {
-    uint64_t layers, head, embed, draft;
-};
-struct weights_size weights_measure(const struct checkpoint *cp);
+/* For the plan: bytes in memory of what always stays there, of a layer and of what is in none (the
+ * embedding apart); and of a unit. */
+uint64_t weights_fixed_bytes(const struct checkpoint *cp, uint32_t layer);
+uint64_t weights_global_bytes(const struct checkpoint *cp);
+uint64_t weights_unit_bytes(const struct checkpoint *cp, const struct dense_plan *plan,
+                            uint32_t unit);
+
+/* The tensors of a unit, in an order of their own; how many. */
+uint32_t weights_unit_parts(const struct checkpoint *cp, const struct dense_plan *plan,
+                            uint32_t unit, struct tensor_place part[DENSE_MAX_PARTS]);
+/* A streamed unit's tensors are at these addresses from now on; NULL: nowhere. */
+void weights_unit_place(struct weights *w, uint32_t unit, const struct mem *at);
 
 struct weights_options {
-    bool with_draft; /* the MTP block too, if the checkpoint has one */
+    const struct dense_plan *plan; /* n_blocks of it are loaded; copied */
     bool embed_on_disk;
     enum io_mode io;
     bool forbid_uring;
@@ -68,7 +79,7 @@ struct weights_options {
     void *context;
 };
 
-/* Read all dense weights. ERR_MEMORY, ERR_IO, ERR_TRUNCATED, ERR_INPUT (a routing table that names
+/* Read all dense weights that are not streamed. ERR_MEMORY, ERR_IO, ERR_TRUNCATED, ERR_INPUT (a routing table that names
  * an expert there is not, an expert whose matrices do not go together), CANCELLED. Safe to close after any result. cp and ops must outlive it. */
 enum status weights_load(struct weights *w, const struct checkpoint *cp, struct ops *ops,
                          const struct weights_options *options, struct err *err);
@@ -89,9 +100,10 @@ struct expert_table {
     uint32_t n_blocks;
 };
 
-/* Adds every shard that holds experts to the reader. ERR_IO, ERR_SYSTEM. */
+/* Adds every shard that holds experts, or what the plan streams, to the reader. ERR_IO, ERR_SYSTEM. */
 enum status expert_table_open(struct expert_table *t, const struct checkpoint *cp,
-                              uint32_t n_blocks, struct reader *reader, struct err *err);
+                              const struct dense_plan *plan, struct reader *reader,
+                              struct err *err);
 void expert_table_close(struct expert_table *t);
 
 /* `expert` is layer * n_experts + id. The form slots_options.source wants; context: the table. */

@@ -9,7 +9,8 @@ times for each size of --ram, and prints for each: seconds of a decoded token (m
 experts, experts that were there when their turn came, and megabytes read a token. "hide" is the
 share of decoding (of "off") in which nothing was awaited: all that prefetch can hide reads in. Then,
 by layer, from the last run of --by-layer: accuracy (right of those predicted), coverage (predicted of
-those wanted), waste (in vain of those read), cancelled. The logits of all runs are compared. Options
+those wanted), waste (in vain of those read), cancelled, and the share of the steps in which the layer
+was left alone, since reading ahead gained nothing there. The logits of all runs are compared. Options
 after -- go to sluice. Python's standard library is all it needs.
 """
 import argparse, hashlib, json, os, signal, statistics, subprocess, sys, tempfile
@@ -62,11 +63,12 @@ def row(mode, runs, base):
 
 
 def layers(report):
-    print(f"  {'layer':>7} {'kind':6}{'accuracy':>10}{'coverage':>10}{'waste':>8}{'read':>8}{'cancelled':>11}{'lost':>6}")
+    print(f"  {'layer':>7} {'kind':6}{'accuracy':>10}{'coverage':>10}{'waste':>8}{'read':>8}{'cancelled':>11}{'lost':>6}{'suspended':>11}")
     for c in report["prefetch"]["layers"]:
         shares = percent(c["right"], c["predicted"]), percent(c["right"], c["wanted"]), percent(c["in_vain"], c["read"])
-        print("  {:7} {:6}{:8.1f} %{:8.1f} %{:6.1f} %{:8}{:11}{:6}".format(
-            c["layer"], c["kind"], *shares, c["read"], c["cancelled"], c["lost"]))
+        suspended = percent(c["suspended"], c["steps"] + c["suspended"])
+        print("  {:7} {:6}{:8.1f} %{:8.1f} %{:6.1f} %{:8}{:11}{:6}{:9.1f} %".format(
+            c["layer"], c["kind"], *shares, c["read"], c["cancelled"], c["lost"], suspended))
 
 
 def main():

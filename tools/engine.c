@@ -82,8 +82,7 @@ enum status engine_open(struct engine *e, const struct options *o, bool with_tok
         return err->status;
     if (with_tokenizer && find_tokenizer(&e->dirs, &e->tokenizer, err) != OK)
         return err->status;
-    uint32_t read_chunk_bytes, read_depth;
-    if (drive_tuning(o, &e->dirs, &read_chunk_bytes, &read_depth, err) != OK)
+    if (drive_tuning(o, &e->dirs, &e->read_chunk_bytes, &e->read_depth, err) != OK)
         return err->status;
     struct sluice_options options = {
         .dirs = e->dirs.dirs,
@@ -93,14 +92,16 @@ enum status engine_open(struct engine *e, const struct options *o, bool with_tok
         .cpu = o->cpu,
         .io = o->io,
         .forbid_uring = o->io_engine == IO_ENGINE_PREAD,
-        .read_chunk_bytes = read_chunk_bytes,
-        .read_depth = read_depth,
+        .read_chunk_bytes = e->read_chunk_bytes,
+        .read_depth = e->read_depth,
         .prefetch = o->prefetch,
         .ctx = o->ctx,
         .chunk = o->chunk,
         .exact = o->exact,
         .drafts = with_draft,
-        .trace = e->trace ? trace_file_trace(e->trace) : NULL,
+        .n_sequences = e->n_sequences,
+        .n_narrow_steps = e->n_narrow_steps,
+        .trace = e->trace ? trace_file_trace(e->trace) : e->record,
         .progress = show_progress,
         .context = e,
     };

@@ -20,14 +20,19 @@ extern "C" {
 
 /* An open engine with what a command needs around it. Zero it first; close after any result. */
 struct engine {
+    /* Set before engine_open by who wants it. */
+    struct trace *record; /* the timeline goes here instead of to a file; not owned */
+    uint32_t n_sequences, n_narrow_steps; /* as sluice_options has them */
+    /* Set by engine_open. */
     const struct options *options;
     struct model_dirs dirs;
     struct terminal terminal;
     struct progress progress;
     struct tokenizer *tokenizer; /* NULL if it was not asked for */
     FILE *stats;                 /* where the account goes as JSON; NULL if nowhere, or it went */
-    struct routing_writer *routing; /* where the choice of experts goes; NULL: nowhere */
-    struct trace_file *trace;       /* where the timeline goes; NULL: nowhere */
+    struct routing_writer *routing;        /* where the choice of experts goes; NULL: nowhere */
+    struct trace_file *trace;              /* where the timeline goes; NULL: nowhere */
+    uint32_t read_chunk_bytes, read_depth; /* what the drives want; 0: the reader's defaults */
     struct sluice *sluice;
     struct step *step;
 };

@@ -3,14 +3,18 @@
 #include "tools/models.h"
 
 #include "src/checkpoint/checkpoint.h"
+#include "src/sluice.h"
 
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
-static void print_text(const struct checkpoint *cp, const struct inspection *in);
-static int print_json(const struct checkpoint *cp, const struct inspection *in);
+static struct sluice_fit least_fit(const struct model_dirs *dirs);
+static void print_text(const struct checkpoint *cp, const struct inspection *in,
+                       const struct sluice_fit *fit);
+static int print_json(const struct checkpoint *cp, const struct inspection *in,
+                      const struct sluice_fit *fit);
 
 int cmd_inspect(const struct options *o) {
     struct err err = { .status = OK };
@@ -23,17 +27,29 @@ int cmd_inspect(const struct options *o) {
         status = checkpoint_open(&cp, dirs.dirs, dirs.n, &err);
     if (status == OK)
         status = inspection_open(&in, &cp, &err);
+    struct sluice_fit fit = { 0 };
+    if (status == OK)
+        fit = least_fit(&dirs);
     int code = EXIT_OK;
     if (status != OK)
         code = command_error(o, &err);
     else if (o->json)
-        code = print_json(&cp, &in);
+        code = print_json(&cp, &in, &fit);
     else
-        print_text(&cp, &in);
+        print_text(&cp, &in, &fit);
     inspection_close(&in);
     checkpoint_close(&cp);
     model_dirs_close(&dirs);
     return code;
+}
+
+/* What running it takes at the least: a megabyte is refused, with the sum. */
+static struct sluice_fit least_fit(const struct model_dirs *dirs) {
+    struct sluice_options options = { .dirs = dirs->dirs, .n_dirs = dirs->n, .ram_bytes = 1 << 20 };
+    struct sluice_fit fit;
+    struct err err = { .status = OK };
+    sluice_fit(&options, &fit, &err);
+    return fit;
 }
 
 /* --- words ----------------------------------------------------------------------------------- */
@@ -130,8 +146,7 @@ static void print_sizes(const struct checkpoint *cp, const struct inspection *in
     if (cp->ignored_bytes > 0)
         printf("  %-24s %10s  in %s tensors\n", "not used", size(cp->ignored_bytes).text,
                grouped(cp->n_ignored).text);
-    printf("  %-24s %10s  stays in memory: all but routed experts and draft\n", "dense",
-           size(in->dense_bytes).text);
+    printf("  %-24s %10s  all but routed experts and draft\n", "dense", size(in->dense_bytes).text);
     printf("  %-24s %10s\n", "all files", size(in->total_bytes).text);
 }
 
@@ -168,7 +183,22 @@ static void print_layers(const struct checkpoint *cp, const struct inspection *i
     }
 }
 
-static void print_text(const struct checkpoint *cp, const struct inspection *in) {
+static uint64_t mib(uint64_t bytes) {
+    return (bytes + (1 << 20) - 1) >> 20;
+}
+
+static void print_memory(const struct sluice_fit *fit) {
+    printf("\nmemory, for %s tokens of context and two experts\n", grouped(fit->ctx).text);
+    if (fit->dense_streamed_bytes)
+        printf("  --ram %" PRIu64 "M at least: then %s of dense weights are read for every token\n",
+               mib(fit->needed_bytes), size(fit->dense_streamed_bytes).text);
+    printf("  --ram %" PRIu64
+           "M holds all dense weights but the embedding; more holds more experts\n",
+           mib(fit->resident_bytes));
+}
+
+static void print_text(const struct checkpoint *cp, const struct inspection *in,
+                       const struct sluice_fit *fit) {
     printf("%s: %s tensors in %u file%s\n", cp->config.name, grouped(cp->n_tensors).text,
            cp->n_files, cp->n_files == 1 ? "" : "s");
     for (uint32_t i = 0; i < cp->n_dirs; i++)
@@ -185,6 +215,8 @@ static void print_text(const struct checkpoint *cp, const struct inspection *in)
         "\none token\n  %u experts (%u in each of %u layers) are %s: what it reads if none is in "
         "memory\n",
         in->token_experts, cp->config.n_chosen, cp->config.n_layers, size(in->token_bytes).text);
+    if (fit->needed_bytes)
+        print_memory(fit);
     printf("\nlayers\n");
     print_layers(cp, in);
 }
@@ -264,9 +296,10 @@ static json_t *json_files(const struct checkpoint *cp) {
     return files;
 }
 
-static int print_json(const struct checkpoint *cp, const struct inspection *in) {
+static int print_json(const struct checkpoint *cp, const struct inspection *in,
+                      const struct sluice_fit *fit) {
     json_t *root = json_pack(
-        "{ss ss ss so so so so s{so so so so si si sf sf} s{si so so} so}", //
+        "{ss ss ss so so so so s{so so so so si si sf sf} s{si so so} s{so so so so} so}", //
         "name", cp->config.name, "draft", draft_name(cp), "note", cp->note, "tensors",
         whole(cp->n_tensors), "geometry", json_geometry(&cp->config), "sizes", json_sizes(cp, in),
         "files", json_files(cp), //
@@ -275,7 +308,10 @@ static int print_json(const struct checkpoint *cp, const struct inspection *in) 
         "reads_most", in->reads_most, "reads_mean", in->reads_mean, "rounding_overhead",
         in->overhead, //
         "token", "experts", in->token_experts, "bytes", whole(in->token_bytes), "read_bytes",
-        whole(in->token_read_bytes), "layers", json_layers(cp, in));
+        whole(in->token_read_bytes), //
+        "memory", "ctx", whole(fit->ctx), "least_bytes", whole(fit->needed_bytes),
+        "dense_streamed_bytes", whole(fit->dense_streamed_bytes), "resident_bytes",
+        whole(fit->resident_bytes), "layers", json_layers(cp, in));
     const int failed = !root || json_dumpf(root, stdout, JSON_INDENT(2)) != 0;
     if (!failed)
         putchar('\n');

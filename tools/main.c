@@ -162,7 +162,7 @@ static int run_command(const struct command *command, int argc, char *const *arg
     environment_read(&o.environment, getenv);
     switch (options_parse(&o, command, argc, argv, &err)) {
     case OK:
-        if (command->bit & (COMMANDS_MODEL | COMMAND_BENCH_KERNELS))
+        if (command->bit & (COMMANDS_ENGINE | COMMAND_BENCH_KERNELS))
             let_threads_sleep(whole_argv);
         interrupt_install();
         return command->run(&o);

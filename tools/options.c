@@ -15,35 +15,44 @@ _Static_assert(sizeof(enum io_mode) == sizeof(int), "OPTION_CHOICE stores an int
 /* --- finding rows ----------------------------------------------------------------------------- */
 
 static const struct option_row *find_name(unsigned commands, const char *name, size_t length) {
-    size_t n;
-    const struct option_row *rows = options_table(&n);
-    for (size_t i = 0; i < n; i++)
-        if ((rows[i].commands & commands) && strlen(rows[i].name) == length &&
-            memcmp(rows[i].name, name, length) == 0)
-            return &rows[i];
+    const struct option_row *row;
+    for (size_t i = 0; (row = options_row(i)); i++)
+        if ((row->commands & commands) && strlen(row->name) == length &&
+            memcmp(row->name, name, length) == 0)
+            return row;
     return NULL;
 }
 
 static const struct option_row *find_letter(unsigned commands, char letter) {
-    size_t n;
-    const struct option_row *rows = options_table(&n);
-    for (size_t i = 0; i < n; i++)
-        if ((rows[i].commands & commands) && rows[i].letter == letter)
-            return &rows[i];
+    const struct option_row *row;
+    for (size_t i = 0; (row = options_row(i)); i++)
+        if ((row->commands & commands) && row->letter == letter)
+            return row;
     return NULL;
 }
 
-static uint64_t row_bit(const struct option_row *row) {
-    size_t n;
-    const struct option_row *rows = options_table(&n);
-    assert(n <= 64);
-    return 1ull << (row - rows);
+static size_t row_number(const struct option_row *row) {
+    size_t i = 0;
+    while (options_row(i) != row)
+        i++;
+    assert(i < OPTIONS_MAX);
+    return i;
+}
+
+static bool is_given(const struct options *o, const struct option_row *row) {
+    size_t i = row_number(row);
+    return o->given[i / 64] >> i % 64 & 1;
+}
+
+static void set_given(struct options *o, const struct option_row *row) {
+    size_t i = row_number(row);
+    o->given[i / 64] |= 1ull << i % 64;
 }
 
 bool options_given(const struct options *o, const char *name) {
     const struct option_row *row = find_name(o->command->bit, name, strlen(name));
     assert(row);
-    return o->given & row_bit(row);
+    return is_given(o, row);
 }
 
 static void *field_of(struct options *o, const struct option_row *row) {
@@ -209,14 +218,13 @@ static enum status row_set(struct options *o, const struct option_row *row, cons
 static void set_defaults(struct options *o, const struct command *command) {
     *o = (struct options){ .command = command, .environment = o->environment };
     o->decode_from = DECODE_FROM_NEVER;
-    size_t n;
-    const struct option_row *rows = options_table(&n);
-    for (size_t i = 0; i < n; i++)
-        if ((rows[i].commands & command->bit) && rows[i].fallback) {
-            struct option_row unbounded = rows[i]; // a default may lie outside: "never"
+    const struct option_row *row;
+    for (size_t i = 0; (row = options_row(i)); i++)
+        if ((row->commands & command->bit) && row->fallback) {
+            struct option_row unbounded = *row; // a default may lie outside: "never"
             unbounded.least = 0;
             unbounded.most = UINT64_MAX;
-            enum status status = row_set(o, &unbounded, rows[i].fallback, NULL);
+            enum status status = row_set(o, &unbounded, row->fallback, NULL);
             assert(status == OK);
             (void)status;
         }
@@ -249,9 +257,9 @@ static enum status take(struct options *o, const struct option_row *row, const c
                            row->argument ? row->argument : row->words[0]);
         value = c->argv[c->at++];
     }
-    if ((o->given & row_bit(row)) && row->kind != OPTION_LIST)
+    if (is_given(o, row) && row->kind != OPTION_LIST)
         return err_set(err, ERR_USAGE, "--%s is given twice", row->name);
-    o->given |= row_bit(row);
+    set_given(o, row);
     return row_set(o, row, value, err);
 }
 
@@ -266,13 +274,13 @@ static enum status unknown(const struct options *o, const char *name, size_t len
     }
     if (!find_name(o->command->bit, name, length) && find_name(~0u, name, length))
         return err_set(err, ERR_USAGE, "--%s is no option of this command", word);
-    size_t n, n_names = 0;
-    const struct option_row *rows = options_table(&n);
-    const char *names[65];
+    size_t n_names = 0;
+    const struct option_row *row;
+    const char *names[OPTIONS_MAX + 1];
     names[n_names++] = "help";
-    for (size_t i = 0; i < n; i++)
-        if (rows[i].commands & o->command->bit)
-            names[n_names++] = rows[i].name;
+    for (size_t i = 0; (row = options_row(i)); i++)
+        if (row->commands & o->command->bit)
+            names[n_names++] = row->name;
     const char *nearest = nearest_word(word, names, n_names);
     if (nearest)
         return err_set(err, ERR_USAGE, "unknown option --%s (did you mean --%s?)", word, nearest);
@@ -390,16 +398,15 @@ static void row_help(const struct option_row *row, FILE *out) {
 void options_help(const struct command *command, FILE *out) {
     fprintf(out, "usage: sluice %s [options]%s%s\n\n%s\n", command->name,
             *command->operands ? " " : "", command->operands, command->about);
-    size_t n;
-    const struct option_row *rows = options_table(&n);
+    const struct option_row *row;
     const char *group = NULL;
-    for (size_t i = 0; i < n; i++) {
-        if (!(rows[i].commands & command->bit))
+    for (size_t i = 0; (row = options_row(i)); i++) {
+        if (!(row->commands & command->bit))
             continue;
-        if (!group || strcmp(group, rows[i].group) != 0)
-            fprintf(out, "\n%s:\n", rows[i].group);
-        group = rows[i].group;
-        row_help(&rows[i], out);
+        if (!group || strcmp(group, row->group) != 0)
+            fprintf(out, "\n%s:\n", row->group);
+        group = row->group;
+        row_help(row, out);
     }
     fputs("\nSizes are binary: 8G is 8 GiB. Exit codes: sluice help exit-codes\n", out);
 }
@@ -430,7 +437,7 @@ bool options_value(const struct options *o, const struct option_row *row, char *
         return list_value((const struct text_list *)field, out, out_bytes);
     case OPTION_CHOICE:
         snprintf(out, out_bytes, "%s", row->words[*(const int *)field]);
-        return !row->shown || (o->given & row_bit(row)) || strcmp(out, row->fallback) != 0;
+        return !row->shown || is_given(o, row) || strcmp(out, row->fallback) != 0;
     case OPTION_REAL:
         snprintf(out, out_bytes, "%.9g", *(const double *)field);
         return !row->shown || strcmp(out, row->fallback) != 0;
@@ -448,7 +455,7 @@ bool options_value(const struct options *o, const struct option_row *row, char *
         break;
     }
     // A default that is told in words ("never", "what is free now") is no value.
-    if (row->shown && !(o->given & row_bit(row)))
+    if (row->shown && !is_given(o, row))
         return row->fallback ? strcmp(out, row->fallback) != 0 : number != 0;
     return true;
 }
@@ -474,20 +481,17 @@ static void quoted(const char *text, FILE *out) {
 }
 
 void options_echo(const struct options *o, FILE *out) {
-    size_t n;
-    const struct option_row *rows = options_table(&n);
+    const struct option_row *row;
     char value[4096];
     fprintf(out, "sluice %s", o->command->name);
-    for (size_t i = 0; i < n; i++) {
-        if (!(rows[i].commands & o->command->bit) ||
-            !options_value(o, &rows[i], value, sizeof value))
+    for (size_t i = 0; (row = options_row(i)); i++) {
+        if (!(row->commands & o->command->bit) || !options_value(o, row, value, sizeof value))
             continue;
-        const struct text_list *list = rows[i].kind == OPTION_LIST
-                                           ? (const struct text_list *)const_field_of(o, &rows[i])
-                                           : NULL;
+        const struct text_list *list =
+            row->kind == OPTION_LIST ? (const struct text_list *)const_field_of(o, row) : NULL;
         for (uint32_t k = 0; k < (list ? list->n : 1); k++) {
-            fprintf(out, " --%s", rows[i].name);
-            if (rows[i].kind == OPTION_FLAG)
+            fprintf(out, " --%s", row->name);
+            if (row->kind == OPTION_FLAG)
                 continue;
             putc(' ', out);
             quoted(list ? list->items[k] : value, out);

@@ -42,13 +42,15 @@ enum preset { PRESET_DEMO, PRESET_FLASH, PRESET_PRO };
 
 #define DECODE_FROM_NEVER UINT32_MAX
 
+#define OPTIONS_MAX 128 /* rows of the table, at most: bits of `given` */
+
 struct command;
 
 struct options {
     const struct command *command;
-    struct environment environment; /* filled in by the caller of options_parse */
-    uint64_t given;                 /* bit i: row i of the table was on the command line */
-    struct text_list operands;      /* what is not an option: the DIR of mkmodel and inspect */
+    struct environment environment;   /* filled in by the caller of options_parse */
+    uint64_t given[OPTIONS_MAX / 64]; /* bit i: row i of the table was on the command line */
+    struct text_list operands;        /* what is not an option: the DIR of mkmodel and inspect */
 
     /* Machine and memory: run, eval. */
     struct text_list models; /* directories or org/name, as given: see models.h */
@@ -73,7 +75,8 @@ struct options {
     enum chat_effort effort;
 
     /* run */
-    const char *prompt; /* NULL: none */
+    struct text_list prompts;
+    uint32_t groups; /* that several sequences decode in; 0: chosen by the engine */
     bool raw;
     const char *system;   /* the system message; NULL: none */
     const char *messages; /* a file of JSON, "-" is standard input; NULL */
@@ -82,7 +85,7 @@ struct options {
     uint32_t top_k;       /* 0: off */
     double top_p;         /* 1: off */
     double min_p;         /* 0: off */
-    uint64_t seed;        /* run: of the sampling; mkmodel: of the weights */
+    uint64_t seed;        /* of the sampling; mkmodel: of the weights; bench: of prompts */
     uint32_t max_tokens;  /* 0: until the context is full */
     struct text_list stop;
 
@@ -125,6 +128,11 @@ struct options {
     const char *op;  /* NULL: all */
     uint32_t n_rows; /* 0: 1, 8, 64 and 512 */
 
+    /* bench decode, bench prefill */
+    uint32_t n_tokens, n_prompt, n_sequences, n_rounds;
+    const char *rows; /* "32,64" */
+    double disk_rate; /* GB/s; 0: measured */
+
     /* tokenize */
     bool no_added;
     bool decode;
@@ -144,7 +152,11 @@ enum command_bit {
     COMMAND_BENCH_IO = 1 << 5,
     COMMAND_BENCH_KERNELS = 1 << 6,
     COMMAND_BENCH_CACHE = 1 << 7,
-    COMMANDS_MODEL = COMMAND_RUN | COMMAND_EVAL /* those that run the model */
+    COMMAND_BENCH_DECODE = 1 << 8,
+    COMMAND_BENCH_PREFILL = 1 << 9,
+    COMMANDS_MODEL = COMMAND_RUN | COMMAND_EVAL, /* those that run the model */
+    COMMANDS_BENCH_ENGINE = COMMAND_BENCH_DECODE | COMMAND_BENCH_PREFILL,
+    COMMANDS_ENGINE = COMMANDS_MODEL | COMMANDS_BENCH_ENGINE /* and those that measure it */
 };
 
 enum option_kind {
@@ -174,9 +186,15 @@ struct option_row {
     const char *help;
 };
 
-/* All rows, in the order of --help; there are at most 64 (bits of `given`). Two rows may have one
- * name if no command takes both. Rows and contradictions are in options_table.c. */
-const struct option_row *options_table(size_t *n);
+/* Headings that rows of several files stand under. */
+#define GROUP_MACHINE "Machine and memory"
+#define GROUP_MEASURE "What is measured"
+#define GROUP_OUTPUT  "Output"
+
+/* Row i, in the order of --help, or NULL after the last; there are at most OPTIONS_MAX. Two rows may
+ * have one name if no command takes both. Rows and contradictions are in options_table.c, those of
+ * measurements alone in bench/bench_options.c. */
+const struct option_row *options_row(size_t i);
 
 /* Refuse what contradicts itself or lacks something; called by options_parse. */
 enum status options_check(const struct options *o, struct err *err);

@@ -1,19 +1,19 @@
+#include "tools/bench/bench_options.h"
 #include "tools/options.h"
 
 #include <stdio.h>
 
 #define FIELD(name) offsetof(struct options, name)
 
-#define MACHINE  "Machine and memory"
+#define MACHINE  GROUP_MACHINE
 #define TEXT     "Text"
 #define SAMPLING "Sampling"
-#define MEASURE  "What is measured"
+#define MEASURE  GROUP_MEASURE
 #define MODEL    "The checkpoint to make"
 #define CHAT     "Chat"
-#define OUTPUT   "Output"
+#define OUTPUT   GROUP_OUTPUT
 
-// The order is that of the enums in io/reader.h, src/text/chat.h, src/checkpoint/config.h,
-// io_measure.h and options.h.
+// The order is that of the enums in io/reader.h, src/text/chat.h, src/checkpoint/config.h and options.h.
 static const char *const io_words[] = { "auto", "direct", "buffered", NULL };
 static const char *const cpu_words[] = { "auto", "scalar", "avx2", "avx512", NULL };
 static const char *const io_engine_words[] = { "auto", "uring", "pread", NULL };
@@ -21,7 +21,6 @@ static const char *const prefetch_words[] = { "auto", "off", "hash", "gate", "sw
 static const char *const preset_words[] = { "demo", "flash", "pro", NULL };
 static const char *const mode_words[] = { "chat", "thinking", NULL };
 static const char *const effort_words[] = { "none", "high", "max", NULL };
-static const char *const shape_words[] = { "random", "sequential", "expert", NULL };
 static const char *const drafts_words[] = { "none", "mtp", NULL };
 
 static const struct option_row table[] = {
@@ -31,7 +30,7 @@ static const struct option_row table[] = {
         .name = "model",
         .letter = 'm',
         .kind = OPTION_LIST,
-        .commands = COMMANDS_MODEL | COMMAND_INSPECT | COMMAND_TOKENIZE,
+        .commands = COMMANDS_ENGINE | COMMAND_INSPECT | COMMAND_TOKENIZE,
         .argument = "DIR",
         .field = FIELD(models),
         .help = "the checkpoint: a directory, or org/name in the Hugging Face cache. Given more "
@@ -41,7 +40,7 @@ static const struct option_row table[] = {
         .group = MACHINE,
         .name = "ram",
         .kind = OPTION_BYTES,
-        .commands = COMMANDS_MODEL,
+        .commands = COMMANDS_ENGINE,
         .argument = "SIZE",
         .shown = "what is free now",
         .least = 1 << 20,
@@ -54,7 +53,7 @@ static const struct option_row table[] = {
         .group = MACHINE,
         .name = "threads",
         .kind = OPTION_COUNT,
-        .commands = COMMANDS_MODEL | COMMAND_BENCH_KERNELS,
+        .commands = COMMANDS_ENGINE | COMMAND_BENCH_KERNELS,
         .argument = "N",
         .shown = "one for each core",
         .least = 1,
@@ -66,7 +65,7 @@ static const struct option_row table[] = {
         .group = MACHINE,
         .name = "cpu",
         .kind = OPTION_CHOICE,
-        .commands = COMMANDS_MODEL | COMMAND_BENCH_KERNELS,
+        .commands = COMMANDS_ENGINE | COMMAND_BENCH_KERNELS,
         .fallback = "auto",
         .words = cpu_words,
         .field = FIELD(cpu),
@@ -77,7 +76,7 @@ static const struct option_row table[] = {
         .group = MACHINE,
         .name = "io",
         .kind = OPTION_CHOICE,
-        .commands = COMMANDS_MODEL | COMMAND_BENCH_IO,
+        .commands = COMMANDS_ENGINE | COMMAND_BENCH_IO,
         .fallback = "auto",
         .words = io_words,
         .field = FIELD(io),
@@ -88,7 +87,7 @@ static const struct option_row table[] = {
         .group = MACHINE,
         .name = "io-engine",
         .kind = OPTION_CHOICE,
-        .commands = COMMANDS_MODEL | COMMAND_BENCH_IO,
+        .commands = COMMANDS_ENGINE | COMMAND_BENCH_IO,
         .fallback = "auto",
         .words = io_engine_words,
         .field = FIELD(io_engine),
@@ -99,7 +98,7 @@ static const struct option_row table[] = {
         .group = MACHINE,
         .name = "remeasure",
         .kind = OPTION_FLAG,
-        .commands = COMMANDS_MODEL,
+        .commands = COMMANDS_ENGINE,
         .field = FIELD(remeasure),
         .help = "find out anew which chunk size and depth the checkpoint's drives want, about 12 "
                 "seconds each; what `sluice bench io` or this found before is used otherwise",
@@ -108,7 +107,7 @@ static const struct option_row table[] = {
         .group = MACHINE,
         .name = "prefetch",
         .kind = OPTION_CHOICE,
-        .commands = COMMANDS_MODEL,
+        .commands = COMMANDS_ENGINE,
         .fallback = "auto",
         .words = prefetch_words,
         .field = FIELD(prefetch),
@@ -143,6 +142,19 @@ static const struct option_row table[] = {
     },
     {
         .group = MACHINE,
+        .name = "groups",
+        .kind = OPTION_COUNT,
+        .commands = COMMAND_RUN,
+        .argument = "N",
+        .shown = "2, or 1 while that is faster",
+        .least = 1,
+        .most = OPTION_LIST_MAX,
+        .field = FIELD(groups),
+        .help = "of several prompts (-p A -p B): decode them in N groups, one of which computes "
+                "while another's experts are read. The result does not depend on it",
+    },
+    {
+        .group = MACHINE,
         .name = "exact",
         .kind = OPTION_FLAG,
         .commands = COMMANDS_MODEL,
@@ -156,13 +168,13 @@ static const struct option_row table[] = {
         .group = TEXT,
         .name = "prompt",
         .letter = 'p',
-        .kind = OPTION_TEXT,
+        .kind = OPTION_LIST,
         .commands = COMMAND_RUN,
         .argument = "TEXT",
-        .field = FIELD(prompt),
+        .field = FIELD(prompts),
         .help =
             "what to answer; without -p and -f it is read from standard input, and if that is a "
-            "terminal a chat begins",
+            "terminal a chat begins. Several are answered together, each as if it were alone",
     },
     {
         .group = TEXT,
@@ -423,37 +435,6 @@ static const struct option_row table[] = {
                 "(src/routing_trace.h) that tools/plot-routing.py shows",
     },
 
-    /* --- bench kernels ------------------------------------------------------------------------- */
-    {
-        .group = MEASURE,
-        .name = "op",
-        .kind = OPTION_TEXT,
-        .commands = COMMAND_BENCH_KERNELS,
-        .argument = "NAME",
-        .field = FIELD(op),
-        .help = "this op alone: a name from the table's first column",
-    },
-    {
-        .group = MEASURE,
-        .name = "rows",
-        .kind = OPTION_COUNT,
-        .commands = COMMAND_BENCH_KERNELS,
-        .argument = "N",
-        .shown = "1, 8, 64 and 512",
-        .least = 1,
-        .most = 512,
-        .field = FIELD(n_rows),
-        .help = "for so many rows alone",
-    },
-    {
-        .group = OUTPUT,
-        .name = "json",
-        .kind = OPTION_FLAG,
-        .commands = COMMAND_BENCH_KERNELS,
-        .field = FIELD(json),
-        .help = "print a list of JSON objects instead of the table",
-    },
-
     /* --- mkmodel ------------------------------------------------------------------------------- */
     {
         .group = MODEL,
@@ -525,133 +506,12 @@ static const struct option_row table[] = {
         .help = "files to spread it over",
     },
 
-    /* --- bench io ------------------------------------------------------------------------------ */
-    {
-        .group = MACHINE,
-        .name = "sysfs",
-        .kind = OPTION_TEXT,
-        .commands = COMMAND_BENCH_IO,
-        .argument = "DIR",
-        .fallback = "/sys",
-        .field = FIELD(sysfs),
-        .help = "where to look up drives and links: a tree like that of another machine",
-    },
-    {
-        .group = MEASURE,
-        .name = "seconds",
-        .kind = OPTION_REAL,
-        .commands = COMMAND_BENCH_IO,
-        .argument = "S",
-        .shown = "40; of one measurement 2",
-        .real_least = 0.1,
-        .real_most = 86400,
-        .field = FIELD(seconds),
-        .help = "about how long to measure each PATH; longer is steadier",
-    },
-    {
-        .group = MEASURE,
-        .name = "full",
-        .kind = OPTION_FLAG,
-        .commands = COMMAND_BENCH_IO,
-        .field = FIELD(full),
-        .help = "every size and depth also through the page cache and with memory that is not "
-                "registered: a minute or two more",
-    },
-    {
-        .group = MEASURE,
-        .name = "sustain",
-        .kind = OPTION_REAL,
-        .commands = COMMAND_BENCH_IO,
-        .argument = "S",
-        .shown = "not",
-        .real_least = 1,
-        .real_most = 86400,
-        .field = FIELD(sustain),
-        .help = "then read experts for so many seconds, from all PATHs at once, and show the rate "
-                "over time: a drive that grows hot slows down",
-    },
-    {
-        .group = MEASURE,
-        .name = "write-test",
-        .kind = OPTION_BYTES,
-        .commands = COMMAND_BENCH_IO,
-        .argument = "SIZE",
-        .shown = "nothing is written",
-        .least = 64 << 20,
-        .most = 1ull << 44,
-        .field = FIELD(write_test_bytes),
-        .help = "measure each directory through a new file of this size, random bytes; it has no "
-                "name, and is gone when the program ends, however it ends",
-    },
-    {
-        .group = MEASURE,
-        .name = "shape",
-        .kind = OPTION_CHOICE,
-        .commands = COMMAND_BENCH_IO,
-        .fallback = "expert",
-        .shown = "all",
-        .words = shape_words,
-        .field = FIELD(shape),
-        .help = "only one measurement, of this shape: blocks, or experts of 35.1 MB at any byte "
-                "through the engine's reader",
-    },
-    {
-        .group = MEASURE,
-        .name = "block",
-        .kind = OPTION_BYTES,
-        .commands = COMMAND_BENCH_IO,
-        .argument = "SIZE",
-        .shown = "all; of one measurement the engine's",
-        .least = 4096,
-        .most = 64 << 20,
-        .field = FIELD(block_bytes),
-        .help = "only one measurement: of reads of this size, of experts in chunks of it",
-    },
-    {
-        .group = MEASURE,
-        .name = "depth",
-        .kind = OPTION_COUNT,
-        .commands = COMMAND_BENCH_IO,
-        .argument = "N",
-        .shown = "all; of one measurement the engine's",
-        .least = 1,
-        .most = 1024,
-        .field = FIELD(depth),
-        .help = "only one measurement: with so many reads at the device",
-    },
-    {
-        .group = MEASURE,
-        .name = "unregistered",
-        .kind = OPTION_FLAG,
-        .commands = COMMAND_BENCH_IO,
-        .field = FIELD(unregistered),
-        .help = "only one measurement: into memory that the ring does not know",
-    },
-    {
-        .group = MEASURE,
-        .name = "routing",
-        .kind = OPTION_LIST,
-        .commands = COMMAND_BENCH_CACHE,
-        .argument = "FILE",
-        .field = FIELD(routing),
-        .help = "a trace that --record-routing wrote, repeatable; without, traces are made",
-    },
-    {
-        .group = OUTPUT,
-        .name = "html",
-        .kind = OPTION_TEXT,
-        .commands = COMMAND_BENCH_IO | COMMAND_BENCH_CACHE,
-        .argument = "FILE",
-        .field = FIELD(html),
-        .help = "write the report as one page with plots, too",
-    },
-
     /* --- inspect ------------------------------------------------------------------------------- */
     {
         .group = OUTPUT,
         .name = "json",
         .kind = OPTION_FLAG,
-        .commands = COMMAND_INSPECT | COMMAND_BENCH_IO | COMMAND_BENCH_CACHE,
+        .commands = COMMAND_INSPECT,
         .field = FIELD(json),
         .help = "print JSON instead of a table",
     },
@@ -701,11 +561,10 @@ static const struct option_row table[] = {
         .help = "read an answer of the model, and print it as a message in JSON: no -m is needed",
     },
 };
-_Static_assert(sizeof table / sizeof *table <= 64, "struct options: a bit of `given` for each row");
 
-const struct option_row *options_table(size_t *n) {
-    *n = sizeof table / sizeof table[0];
-    return table;
+const struct option_row *options_row(size_t i) {
+    size_t n = sizeof table / sizeof table[0];
+    return i < n ? &table[i] : bench_options_row(i - n);
 }
 
 /* --- contradictions --------------------------------------------------------------------------- */
@@ -742,6 +601,7 @@ static const struct {
     { COMMAND_EVAL, "tokens", "logits" }, { COMMAND_EVAL, "logits", "tokens" },
     { COMMAND_EVAL, "mtp", "logits" },    { COMMAND_EVAL, "decode-from", "tokens" },
     { COMMAND_TOKENIZE, "text", "chat" }, { COMMAND_TOKENIZE, "effort", "chat" },
+    { COMMAND_RUN, "groups", "prompt" },
 };
 
 static enum status check_greedy(const struct options *o, struct err *err) {
@@ -753,23 +613,6 @@ static enum status check_greedy(const struct options *o, struct err *err) {
             return err_set(err, ERR_USAGE,
                            "--temperature 0 takes the most likely token: --%s would do nothing",
                            choosers[i]);
-    return OK;
-}
-
-// Of bench io: what asks for one measurement leaves no room for what shows many.
-static enum status check_single(const struct options *o, struct err *err) {
-    static const char *const one[] = { "shape", "block", "depth", "unregistered" };
-    static const char *const many[] = { "full", "sustain", "html" };
-    for (size_t i = 0; i < sizeof one / sizeof *one; i++)
-        for (size_t j = 0; j < sizeof many / sizeof *many; j++)
-            if (options_given(o, one[i]) && options_given(o, many[j]))
-                return err_set(
-                    err, ERR_USAGE,
-                    "--%s and --%s exclude each other: one measurement is asked for, and "
-                    "no more",
-                    one[i], many[j]);
-    if (options_given(o, "block") && o->block_bytes % 4096 != 0)
-        return err_set(err, ERR_USAGE, "--block: not a multiple of 4K, which O_DIRECT asks for");
     return OK;
 }
 
@@ -793,7 +636,7 @@ enum status options_check(const struct options *o, struct err *err) {
         return err_set(err, ERR_USAGE, "--mode needs --chat or --parse");
     if ((bit & COMMAND_RUN) && options_given(o, "effort") && o->mode == CHAT_MODE_CHAT)
         return err_set(err, ERR_USAGE, "--effort is of reasoning: it needs --mode thinking");
-    if ((bit & (COMMANDS_MODEL | COMMAND_INSPECT)) && o->models.n + o->operands.n == 0)
+    if ((bit & (COMMANDS_ENGINE | COMMAND_INSPECT)) && o->models.n + o->operands.n == 0)
         return err_set(err, ERR_USAGE,
                        "no model: name the directory of a checkpoint, or org/name, with -m");
     if ((bit & COMMAND_INSPECT) && o->models.n && o->operands.n)
@@ -806,9 +649,7 @@ enum status options_check(const struct options *o, struct err *err) {
     for (uint32_t i = 0; i < o->stop.n; i++)
         if (!*o->stop.items[i])
             return err_set(err, ERR_USAGE, "--stop: an empty text stops nothing");
-    if (bit & COMMAND_BENCH_IO)
-        return check_single(o, err);
     if (bit & COMMAND_RUN)
         return check_greedy(o, err);
-    return OK;
+    return bench_options_check(o, err);
 }

@@ -1,138 +1,33 @@
 #include "tools/answer_view.h"
 #include "tools/chat.h"
 #include "tools/commands.h"
-#include "tools/conversation.h"
 #include "tools/engine.h"
 #include "tools/generate.h"
-#include "tools/interrupt.h"
+#include "tools/question.h"
+#include "tools/together.h"
+
+#include "src/flight.h"
+#include "src/text/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#define TITLE_BYTES 56 // of a prompt, above its answer: the line then fits in 80 columns
+
 // What is asked, and what becomes of it.
 struct run {
+    const struct options *options;
     struct engine engine;
     struct generator generator;
-    char *text; // of the prompt, if it was read from a file
-    const char *prompt;
-    size_t n_bytes;
-    struct conversation conversation; // without --raw
-    struct token_ids ids;             // of the prompt
-    struct generated generated;
-    bool began; // there is something to account for
+    struct question *questions;
+    uint32_t n;
+    struct generated *generated; // [n]
+    struct answer_view view;     // of the answer that is being shown
+    bool began;                  // there is something to account for
 };
 
-// --- what is asked: before the model, so that a file that is not there is found at once ----------
-
-static bool has_prompt(const struct options *o) {
-    return o->prompt || o->file || o->messages || !isatty(STDIN_FILENO);
-}
-
-static enum status read_prompt(struct run *r, const struct options *o, struct err *err) {
-    if (!has_prompt(o))
-        return err_set(err, ERR_USAGE,
-                       "nothing to continue: give -p TEXT, -f FILE, or a text on standard input");
-    r->prompt = o->prompt;
-    r->n_bytes = o->prompt ? strlen(o->prompt) : 0;
-    if (o->prompt)
-        return OK;
-    enum status status = read_text(o->file ? o->file : "-", &r->text, &r->n_bytes, err);
-    r->prompt = r->text;
-    return status;
-}
-
-// Two texts cannot both come from it.
-static enum status check_stdin(const struct options *o, struct err *err) {
-    const char *files[] = { o->file, o->messages, o->tools };
-    bool prompt = !o->prompt && !o->file && !o->messages && !isatty(STDIN_FILENO);
-    uint32_t n = prompt;
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
-        n += files[i] && strcmp(files[i], "-") == 0;
-    return n < 2 ? OK
-                 : err_set(err, ERR_USAGE, "standard input can be one of them only%s",
-                           prompt ? ": the prompt is read from it, since there is no -p" : "");
-}
-
-static enum status read_messages(struct run *r, const struct options *o, struct err *err) {
-    const char *name = strcmp(o->messages, "-") == 0 ? "standard input" : o->messages;
-    struct chat *chat;
-    enum status status = read_text(o->messages, &r->text, &r->n_bytes, err);
-    if (status == OK)
-        status = chat_parse(&chat, r->text, r->n_bytes, name, err);
-    if (status != OK)
-        return status;
-    conversation_open(&r->conversation, chat);
-    return conversation_check(&r->conversation, name, err);
-}
-
-static enum status read_message(struct run *r, const struct options *o, struct err *err) {
-    struct chat *chat;
-    enum status status = chat_open(&chat, err);
-    if (status != OK)
-        return status;
-    conversation_open(&r->conversation, chat);
-    if (!has_prompt(o)) // a chat: it comes later
-        return OK;
-    status = read_prompt(r, o, err);
-    if (status == OK && r->n_bytes == 0)
-        status = err_set(err, ERR_USAGE, "%s: empty: nobody has asked anything",
-                         o->prompt                              ? "-p"
-                         : o->file && strcmp(o->file, "-") != 0 ? o->file
-                                                                : "standard input");
-    return status == OK ? conversation_say(&r->conversation, r->prompt, r->n_bytes, err) : status;
-}
-
-static enum status read_tools(struct run *r, const struct options *o, struct err *err) {
-    const char *name = strcmp(o->tools, "-") == 0 ? "standard input" : o->tools;
-    char *json;
-    size_t n;
-    enum status status = read_text(o->tools, &json, &n, err);
-    if (status == OK)
-        status = chat_set_tools(r->conversation.chat, json, n, name, err);
-    free(json);
-    return status;
-}
-
-static enum status read_conversation(struct run *r, const struct options *o, struct err *err) {
-    enum status status = o->messages ? read_messages(r, o, err) : read_message(r, o, err);
-    r->conversation.mode = o->mode;
-    r->conversation.effort = o->effort;
-    if (status == OK && o->system)
-        status = conversation_set_system(&r->conversation, text_of(o->system), err);
-    return status == OK && o->tools ? read_tools(r, o, err) : status;
-}
-
-// --- one answer ----------------------------------------------------------------------------------
-
-static enum status answer(struct run *r, const struct text_sink *sink, struct err *err) {
-    uint32_t ctx = sluice_fitted(r->engine.sluice)->ctx;
-    if (r->ids.n > ctx)
-        return err_set(err, ERR_MEMORY,
-                       "the prompt has %zu tokens, the context holds %u: a larger --ctx is needed",
-                       r->ids.n, ctx);
-    r->began = true;
-    return generate(&r->generator, &r->ids, sink, &r->generated, err);
-}
-
-static enum status take_raw(void *context, const char *text, size_t n_bytes, struct err *err) {
-    (void)context;
-    return write_out(text, n_bytes, err);
-}
-
-static enum status continue_text(struct run *r, struct err *err) {
-    struct text_sink sink = { take_raw, NULL };
-    int32_t *tokens;
-    uint32_t n;
-    enum status status = encode_raw(&r->engine, r->prompt, r->n_bytes, &tokens, &n, err);
-    if (status != OK)
-        return status;
-    r->ids = (struct token_ids){ (uint32_t *)tokens, n, n };
-    status = answer(r, &sink, err);
-    if (r->generated.n_generated && (status == OK || status == CANCELLED))
-        fputc('\n', stdout);
-    return status;
-}
+// --- how an answer is shown: the stage of tools/turns.h ------------------------------------------
 
 static enum status print_message(const struct chat_message *message, struct err *err) {
     struct text_buffer json = { 0 };
@@ -146,75 +41,163 @@ static enum status print_message(const struct chat_message *message, struct err 
     return status;
 }
 
-static enum status answer_message_once(struct run *r, const struct options *o, struct err *err) {
-    struct answer_view view = { .parser = NULL };
-    struct text_sink sink = { answer_view_take, &view };
+// As `head` and `tail` set files apart, with the prompt's beginning on the line.
+static enum status print_title(const struct run *r, uint32_t which, struct err *err) {
+    struct text_buffer title = { 0 };
+    char number[64];
+    const struct question *q = &r->questions[which];
+    snprintf(number, sizeof number, "%s==> %u of %u: ", which ? "\n" : "", which + 1, r->n);
+    text_buffer_string(&title, number);
+    size_t at = 0;
+    while (at < q->n_bytes) {
+        struct utf8_step step = utf8_next(q->prompt + at, q->n_bytes - at);
+        if (at + step.bytes > TITLE_BYTES)
+            break;
+        unsigned char c = (unsigned char)q->prompt[at];
+        bool c1 = c == 0xC2 && step.bytes == 2 && (unsigned char)q->prompt[at + 1] < 0xA0;
+        if (c < ' ' || c == 0x7F || c1) // one line, and harmless to a terminal
+            text_buffer_string(&title, " ");
+        else if (step.kind == UTF8_CHARACTER)
+            text_buffer_append(&title, q->prompt + at, step.bytes);
+        else
+            text_buffer_string(&title, UTF8_REPLACEMENT);
+        at += step.bytes;
+    }
+    text_buffer_string(&title, at < q->n_bytes ? "… <==\n" : " <==\n");
+    enum status status = text_buffer_status(&title, err);
+    if (status == OK)
+        status = write_out(title.bytes, title.n_bytes, err);
+    text_buffer_free(&title);
+    return status;
+}
+
+static enum status begin_answer(void *context, uint32_t which, struct err *err) {
+    struct run *r = context;
+    const struct options *o = r->options;
+    enum status status = OK;
+    if (r->n > 1 && !o->json)
+        status = print_title(r, which, err);
+    if (status != OK || o->raw)
+        return status;
+    return answer_view_open(&r->view, conversation_answer_mode(&r->questions[which].conversation),
+                            &r->engine.terminal, o->json, err);
+}
+
+static enum status take_answer(void *context, uint32_t which, const char *text, size_t n_bytes,
+                               struct err *err) {
+    struct run *r = context;
+    (void)which;
+    return r->options->raw ? write_out(text, n_bytes, err)
+                           : answer_view_take(&r->view, text, n_bytes, err);
+}
+
+static enum status end_answer(void *context, uint32_t which, struct err *err) {
+    struct run *r = context;
+    if (r->options->raw)
+        return r->generated[which].n_generated ? write_out("\n", 1, err) : OK;
     struct chat_message message;
+    enum status status = answer_view_finish(&r->view, &message, err);
+    if (status == OK && r->options->json)
+        status = print_message(&message, err);
+    answer_view_close(&r->view);
+    return status;
+}
+
+// --- answers -------------------------------------------------------------------------------------
+
+static enum status take_only_one(void *context, const char *text, size_t n_bytes, struct err *err) {
+    return take_answer(context, 0, text, n_bytes, err);
+}
+
+static enum status answer_one(struct run *r, struct err *err) {
+    struct text_sink sink = { take_only_one, r };
     struct err end = { .status = OK };
-    enum status status = conversation_prompt(&r->conversation, r->engine.tokenizer, &r->ids, err);
-    if (status == OK)
-        status = check_tokens(&r->engine, &r->ids, err);
-    if (status == OK)
-        status = answer_view_open(&view, conversation_answer_mode(&r->conversation),
-                                  &r->engine.terminal, o->json, err);
-    if (status == OK)
-        status = answer(r, &sink, err);
+    const struct token_ids *prompt = &r->questions[0].ids;
+    uint32_t ctx = sluice_fitted(r->engine.sluice)->ctx;
+    enum status status = begin_answer(r, 0, err);
+    if (status == OK && prompt->n > ctx)
+        status = err_set(err, ERR_MEMORY,
+                         "the prompt has %zu tokens, the context holds %u: a larger --ctx is "
+                         "needed",
+                         prompt->n, ctx);
+    if (status == OK) {
+        r->began = true;
+        status = generate(&r->generator, prompt, &sink, r->generated, err);
+    }
     // What an interrupted answer has said, it has said.
-    if ((status == OK || status == CANCELLED) &&
-        (answer_view_finish(&view, &message, &end) != OK ||
-         (o->json && print_message(&message, &end) != OK))) {
+    if ((status == OK || status == CANCELLED) && end_answer(r, 0, &end) != OK) {
         *err = end;
         status = end.status;
     }
-    answer_view_close(&view);
     return status;
+}
+
+static enum status answer_all(struct run *r, struct err *err) {
+    struct turns_stage stage = { begin_answer, take_answer, end_answer, r };
+    const struct token_ids *prompts[OPTION_LIST_MAX];
+    for (uint32_t i = 0; i < r->n; i++)
+        prompts[i] = &r->questions[i].ids;
+    return answer_together(&r->engine, prompts, r->n, &stage, r->generated, &r->began, err);
 }
 
 // --- the command ---------------------------------------------------------------------------------
 
 static enum status run(struct run *r, const struct options *o, struct err *err) {
-    bool chat = !o->raw && !has_prompt(o);
+    bool chat = !o->raw && !has_question(o);
     if (chat && o->json)
         return err_set(err, ERR_USAGE, "--json prints one answer as a message: ask with -p or -f");
     if (chat && !isatty(STDERR_FILENO) && !isatty(STDOUT_FILENO))
         return err_set(err, ERR_USAGE, "a chat needs a terminal to be shown on; or ask with -p");
-    enum status status = check_stdin(o, err);
-    if (status == OK)
-        status = o->raw ? read_prompt(r, o, err) : read_conversation(r, o, err);
+    enum status status = questions_read(&r->questions, &r->n, o, err);
+    if (status == OK && !(r->generated = calloc(r->n, sizeof *r->generated)))
+        status = err_set(err, ERR_MEMORY, "no memory for %u answers", r->n);
+    if (r->n > 1) {
+        uint32_t n_groups = o->groups ? o->groups : FLIGHT_GROUPS;
+        r->engine.n_sequences = r->n;
+        r->engine.n_narrow_steps = n_groups < r->n ? n_groups : r->n;
+    }
     if (status == OK)
         status = engine_open(&r->engine, o, true, false, err);
-    if (status == OK)
+    if (status == OK && r->n == 1)
         status = generator_open(&r->generator, &r->engine, err);
+    if (status == OK && chat) {
+        r->began = true;
+        return chat_run(&r->generator, &r->questions[0].conversation, err);
+    }
+    for (uint32_t i = 0; i < r->n && status == OK; i++)
+        status = question_encode(&r->questions[i], &r->engine, err);
     if (status != OK)
         return status;
-    if (chat) {
-        r->began = true;
-        return chat_run(&r->generator, &r->conversation, err);
-    }
-    return o->raw ? continue_text(r, err) : answer_message_once(r, o, err);
+    return r->n > 1 ? answer_all(r, err) : answer_one(r, err);
 }
 
 static void print_end(struct run *r, const struct options *o, struct err *err) {
     fflush(stdout);
-    if (o->raw || has_prompt(o))
-        fprintf(stderr, "\n%zu tokens of prompt, %u generated; ended by: %s\n", r->ids.n,
-                r->generated.n_generated, r->generated.end);
+    bool asked = o->raw || has_question(o);
+    for (uint32_t i = 0; i < r->n && asked; i++) {
+        fputs(i == 0 ? "\n" : "", stderr);
+        if (r->n > 1)
+            fprintf(stderr, "%u of %u: ", i + 1, r->n);
+        fprintf(stderr, "%zu tokens of prompt, %u generated; ended by: %s\n", r->questions[i].ids.n,
+                r->generated[i].n_generated, r->generated[i].end);
+    }
     engine_account(&r->engine, err);
 }
 
 int cmd_run(const struct options *o) {
-    struct run r = { .began = false };
+    struct run r = { .options = o };
     struct err err = { .status = OK };
     run(&r, o, &err);
     if (r.began)
         print_end(&r, o, &err);
     engine_recorded(&r.engine, &err);
-    generated_free(&r.generated);
+    for (uint32_t i = 0; r.generated && i < r.n; i++)
+        generated_free(&r.generated[i]);
+    free(r.generated);
+    answer_view_close(&r.view);
     generator_close(&r.generator);
-    token_ids_free(&r.ids);
-    conversation_close(&r.conversation);
+    questions_free(r.questions, r.n);
     engine_traced(&r.engine, &err);
-    free(r.text);
     engine_close(&r.engine);
     return command_error(o, &err);
 }

@@ -7,14 +7,16 @@ it was waited for, the longest waits, time by layer.
 
 The format is documented in src/trace_file.h. Of each phase (prefill, decode) only the time within steps
 counts. The disk is idle while no chunk is at the device; a read is open from its submission to its end;
-experts are awaited while the control thread does nothing else. Bytes are taken to arrive evenly between
-two looks at their counter, from when the device got busy. Python's standard library is all it needs.
+experts, or dense weights that are streamed, are awaited while the control thread does nothing else.
+Bytes are taken to arrive evenly between two looks at their counter, from when the device got busy.
+Python's standard library is all it needs.
 """
 import argparse, json, signal, sys
 from bisect import bisect_right
 
 PHASES = ("prefill", "decode")
-ACTIVITIES = ("attention", "gate", "experts", "wait_experts", "head", "sample", "other")
+ACTIVITIES = ("attention", "gate", "experts", "wait_experts", "wait_dense", "predict", "head", "sample", "other")
+WAITS = ("wait_experts", "wait_dense")
 
 
 # --- intervals: sorted lists of (from, to) that do not overlap, in microseconds ----------------------
@@ -47,7 +49,7 @@ def length(spans):
 
 
 class Trace:
-    """steps [(phase, from, to, step)], spans [(activity, from, to, step, layer)], layers [(layer, from, to)],
+    """steps [(phase, from, to, step)], spans [(activity, from, to, step, layer)], layers [(layer, from, to, step)],
     reads [dict], idle (intervals), points of bytes that have arrived, end, lost, complete."""
 
     def __init__(self, path):
@@ -76,7 +78,7 @@ class Trace:
             if span["cat"] == "step":
                 self.steps.append((span["name"], span["ts"], end, step))
             elif span["cat"] == "layer":
-                self.layers.append((layer, span["ts"], end))
+                self.layers.append((layer, span["ts"], end, step))
             else:
                 self.spans.append((span["name"], span["ts"], end, step, layer))
         for event in events:
@@ -131,7 +133,7 @@ class Trace:
 
 def phase_figures(trace, phases):
     steps = union([(begin, end) for name, begin, end, _ in trace.steps if name in phases])
-    waits = both(union([s[1:3] for s in trace.spans if s[0] == "wait_experts"]), steps)
+    waits = both(union([s[1:3] for s in trace.spans if s[0] in WAITS]), steps)
     reads_open = union([(r["submitted"], r["ended"]) for r in trace.reads])
     idle = both(trace.idle, steps)
     busy_us = length(steps) - length(idle)
@@ -139,7 +141,7 @@ def phase_figures(trace, phases):
     rate = lambda n_bytes, us: n_bytes / us / 1e3 if us else 0.0  # bytes a microsecond: MB/s
     wait_bytes, step_bytes = bytes_of(waits), bytes_of(steps)
     return {
-        "steps": sum(name in phases for name, *_ in trace.steps),
+        "steps": len({step for name, _, _, step in trace.steps if name in phases}),  # turns of one are several spans
         "seconds": length(steps) / 1e6,
         "disk_idle_seconds": length(idle) / 1e6,
         "disk_idle_while_reads_open_seconds": length(both(idle, reads_open)) / 1e6,
@@ -156,26 +158,27 @@ def longest_waits(trace, n):
     ends = [read["ended"] for read in trace.reads]
     out = []
     for name, begin, end, step, layer in trace.spans:
-        if name != "wait_experts":
+        if name not in WAITS:
             continue
         wait = {"milliseconds": (end - begin) / 1e3, "at_seconds": begin / 1e6, "step": step, "layer": layer}
         i = bisect_right(ends, end) - 1
         if i >= 0 and ends[i] >= begin:  # what it waited for
             read = trace.reads[i]
-            wait["read"] = {key: read[key] for key in ("priority", "layer", "expert", "bytes") if key in read}
+            wait["read"] = {key: read[key] for key in ("priority", "layer", "expert", "dense", "bytes") if key in read}
             wait["read"].update(queued_milliseconds=read["queued"] / 1e3, active_milliseconds=read["active"] / 1e3)
         out.append(wait)
     return sorted(out, key=lambda wait: -wait["milliseconds"])[:n]
 
 
 def layer_figures(trace):
-    layers = {}
+    layers, visits = {}, set()
     def of(layer):
         return layers.setdefault(layer, {"layer": layer, "visits": 0, "seconds": 0.0, "reads": 0, "bytes": 0,
                                          "activity_seconds": dict.fromkeys(ACTIVITIES, 0.0)})
-    for layer, begin, end in sorted(trace.layers, key=lambda span: span[1]):
+    for layer, begin, end, step in sorted(trace.layers, key=lambda span: span[1]):
         of(layer)["seconds"] += (end - begin) / 1e6
-        of(layer)["visits"] += 1
+        of(layer)["visits"] += (layer, step) not in visits
+        visits.add((layer, step))
     for name, begin, end, _, layer in trace.spans:
         if layer is not None:
             of(layer)["activity_seconds"][name] += (end - begin) / 1e6
@@ -192,7 +195,7 @@ def percentile(values, share):
 
 def read_figures(trace):
     out = {}
-    for priority in ("demand", "gather", "prefetch", "background"):
+    for priority in ("demand", "gather", "ahead", "prefetch", "background"):
         reads = [read for read in trace.reads if read["priority"] == priority]
         done = [read for read in reads if read["status"] == "ok"]
         if not reads:
@@ -236,11 +239,12 @@ def print_text(path, f):
         p = f["phases"][name]
         if not p["steps"]:
             continue
+        what = "bytes" if f["activity_seconds"]["wait_dense"] else "experts"
         print(f"\n{name}: {p['steps']} steps in {p['seconds']:.3f} s, {p['bytes'] / 1e9:.3f} GB read")
         print(f"  the disk was idle {share(p['disk_idle_seconds'], p['seconds'])} of the time: "
               f"{share(p['disk_idle_while_reads_open_seconds'], p['seconds'])} with reads open, "
-              f"{share(p['disk_idle_while_awaited_seconds'], p['seconds'])} while experts were awaited")
-        print(f"  experts were awaited {share(p['awaited_seconds'], p['seconds'])} of the time, "
+              f"{share(p['disk_idle_while_awaited_seconds'], p['seconds'])} while {what} were awaited")
+        print(f"  {what} were awaited {share(p['awaited_seconds'], p['seconds'])} of the time, "
               f"at {p['awaited_gb_per_second']:.3f} GB/s; {p['busy_gb_per_second']:.3f} GB/s while the disk was busy")
     if f["reads"]:
         print(f"\n{'reads':12}{'ok':>8}{'cancelled':>11}{'failed':>8}{'GB':>9}   ms queued: median, 99 %   ms active: median, 99 %")
@@ -251,10 +255,11 @@ def print_text(path, f):
     if f["longest_waits"]:
         print("\nlongest waits")
     for w in f["longest_waits"]:
-        where = "embedding" if w["layer"] is None else f"layer {w['layer']}"
         of = w.get("read", {})
+        where = f"layer {w['layer']}" if w["layer"] is not None else "head" if "dense" in of else "embedding"
         what = (f"; expert {of['expert']} of layer {of['layer']}: {of['queued_milliseconds']:.2f} ms queued, "
-                f"{of['active_milliseconds']:.2f} ms active" if "expert" in of else "")
+                f"{of['active_milliseconds']:.2f} ms active" if "expert" in of else
+                f"; unit {of['dense']} of the dense weights" if "dense" in of else "")
         print(f"  {w['milliseconds']:9.2f} ms at {w['at_seconds']:.3f} s, step {w['step']}, {where}{what}")
     if f["layers"]:
         print(f"\n{'layer':>5}{'visits':>8}{'ms each':>10}{'attention':>11}{'gate':>8}{'experts':>9}{'waits':>8}{'reads':>8}{'MB':>10}")

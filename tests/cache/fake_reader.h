@@ -31,6 +31,8 @@ struct reader {
     struct event_source *ends;
     uint64_t n_fetched;
     bool slow_cancel; /* a cancelled request ends when the test says, not at once */
+    bool
+        cuts_active; /* one that is at the device in part can be cancelled, too, and ends likewise */
     uint64_t n_submitted, n_promoted, n_cancelled;
     struct fake_log *log; /* every submit, if the test wants it */
     uint32_t n_log, log_max;
@@ -53,7 +55,7 @@ static inline void fake_close(struct reader *r) {
 static inline void fake_end_as(struct reader *r, uint32_t i, enum status status) {
     assert(i < r->n_in_flight && r->n_ended < FAKE_MAX);
     struct request *request = r->in_flight[i];
-    if (request->chunks_out && request->state == REQUEST_QUEUED)
+    if (request->chunks_out && (request->state == REQUEST_QUEUED || r->cuts_active))
         status = CANCELLED;
     r->n_in_flight--;
     memmove(&r->in_flight[i], &r->in_flight[i + 1], (r->n_in_flight - i) * sizeof r->in_flight[0]);
@@ -126,15 +128,21 @@ void reader_promote(struct reader *r, struct request *request, enum read_priorit
 }
 
 void reader_cancel(struct reader *r, struct request *request) {
-    if (request->state != REQUEST_QUEUED)
+    bool is_active = request->state == REQUEST_ACTIVE && r->cuts_active;
+    if (request->state != REQUEST_QUEUED && !is_active)
         return;
     uint32_t i = 0;
     while (r->in_flight[i] != request)
         i++;
     r->n_cancelled++;
     request->chunks_out = 1;
-    if (!r->slow_cancel)
+    if (!r->slow_cancel && !is_active)
         fake_end_as(r, i, CANCELLED);
+}
+
+struct request_progress reader_progress(struct reader *r, const struct request *request) {
+    (void)r;
+    return (struct request_progress){ 0, request->state == REQUEST_ACTIVE ? FAKE_STEP : 0 };
 }
 
 struct request *reader_next(struct reader *r) {

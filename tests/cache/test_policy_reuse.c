@@ -175,6 +175,38 @@ static void the_layer_that_has_just_been_goes_before_the_one_that_comes(void **s
     policy_close(b.p);
 }
 
+/* A layer whose next uses are all known keeps only those for what comes next. */
+static void what_is_known_not_to_be_used_next_goes_before_other_layers(void **state) {
+    (void)state;
+    struct bench b;
+    setup(&b);
+    for (int step = 0; step < 40; step++)
+        for (uint32_t layer = 0; layer < N_LAYERS; layer++) {
+            policy_demand(b.p, layer);
+            policy_touch(b.p, 2 * layer, id(layer, 7), POLICY_USE);
+            policy_touch(b.p, 2 * layer + 1, id(layer, 8), POLICY_USE);
+        }
+    policy_demand(b.p, 0);
+    policy_demand(b.p, 1); // neither of the two is used: 2 is next
+    assert_true(first_choice(&b) < 4);
+    policy_forget(b.p, 0);
+    policy_forget(b.p, 1);
+    policy_forget(b.p, 2);
+    policy_forget(b.p, 3);
+    choices(&b, 4);
+    assert_int_equal(b.order[0] / 2, 3); // the layer after the next
+    policy_touch(b.p, 4, id(2, 7), POLICY_PREDICT);
+    policy_foretell(b.p, 2);
+    choices(&b, 4);
+    assert_int_equal(b.order[0], 5);
+    assert_int_equal(b.order[3], 4);
+    policy_demand(b.p, 2); // it has come: that was all
+    policy_touch(b.p, 4, id(2, 7), POLICY_USE);
+    policy_touch(b.p, 5, id(2, 8), POLICY_USE);
+    assert_int_equal(first_choice(&b) / 2, 3);
+    policy_close(b.p);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_prediction_that_came_to_nothing_goes_first),
@@ -183,6 +215,7 @@ int main(void) {
         cmocka_unit_test(a_wide_pass_streams_through_few_slots),
         cmocka_unit_test(it_learns_what_comes_again),
         cmocka_unit_test(the_layer_that_has_just_been_goes_before_the_one_that_comes),
+        cmocka_unit_test(what_is_known_not_to_be_used_next_goes_before_other_layers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

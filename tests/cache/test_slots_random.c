@@ -350,6 +350,7 @@ static void no_sequence_of_events_breaks_a_promise(void **state) {
         w.b.reader.fetched = request_fetched;
         w.b.reader.context = &w;
         w.b.reader.slow_cancel = n % 2;
+        w.b.reader.cuts_active = n % 3 == 0;
         for (uint32_t step = 0; step < 120; step++)
             random_action(&w);
         run_to_the_end(&w, n % 3 == 0);

@@ -288,6 +288,52 @@ static void a_prefetch_taken_back_too_late_is_the_first_to_go(void **state) {
     bench_close(&b);
 }
 
+static void a_prefetch_that_was_sent_in_part_leaves_its_slot_when_that_is_back(void **state) {
+    (void)state;
+    struct bench b;
+    struct asked a;
+    struct slots_stats stats;
+    bench_open(&b, 3, 1);
+    b.reader.cuts_active = true;
+    assert_true(slots_prefetch(b.s, 10));
+    assert_true(slots_prefetch(b.s, 11));
+    assert_true(slots_prefetch(b.s, 12));
+    for (uint32_t expert = 10; expert < 13; expert++)
+        fake_start(&b.reader, in_flight(&b, expert));
+    slots_prefetch_cancel(b.s, 10);
+    slots_prefetch_cancel(b.s, 11);
+    ARE(&b, SLOT_LOADING, 10, 11, 12);
+    ASK(&b, &a, ANY_ORDER, 11); // after all
+    end_read(&b, 10);           // as cancelled
+    end_read(&b, 11);
+    assert_int_equal(slots_progress(b.s, 10).bytes_out, 0); // takes in what has ended
+    ARE(&b, SLOT_LOADING, 11, 12);                          // 11 anew
+    ARE(&b, SLOT_EMPTY, 10);
+    end_read(&b, 12);
+    finish(&b, &a);
+    ARE(&b, SLOT_READY, 11, 12);
+    slots_stats(b.s, &stats);
+    assert_int_equal(stats.prefetch_cancelled, 1);
+    assert_int_equal(stats.misses, 1);
+    bench_close(&b);
+}
+
+static void progress_of_a_load_is_the_request_s(void **state) {
+    (void)state;
+    struct bench b;
+    bench_open(&b, 3, 1);
+    assert_true(slots_prefetch(b.s, 10));
+    assert_int_equal(slots_progress(b.s, 9).bytes_read + slots_progress(b.s, 9).bytes_out, 0);
+    assert_int_equal(slots_progress(b.s, 10).bytes_out, 0);
+    fake_start(&b.reader, in_flight(&b, 10));
+    assert_int_equal(slots_progress(b.s, 10).bytes_out, FAKE_STEP);
+    end_read(&b, 10);
+    assert_int_equal(slots_progress(b.s, 10).bytes_out, 0); // and it is taken in by that
+    ARE(&b, SLOT_READY, 10);
+    assert_true(slots_progress(b.s, 10).bytes_read > FAKE_STEP);
+    bench_close(&b);
+}
+
 static void a_prefetch_takes_no_slot_of_another(void **state) {
     (void)state;
     struct bench b;
@@ -459,6 +505,8 @@ int main(void) {
         TEST(a_prefetch_goes_before_a_resident_further_along),
         TEST(a_prefetched_resident_is_as_young_as_if_it_were_used),
         TEST(a_prefetch_taken_back_too_late_is_the_first_to_go),
+        TEST(a_prefetch_that_was_sent_in_part_leaves_its_slot_when_that_is_back),
+        TEST(progress_of_a_load_is_the_request_s),
         TEST(a_prefetch_takes_no_slot_of_another),
         TEST(a_failed_prefetch_is_nobodys_error),
         TEST(abandoning_cancels_what_is_queued_and_nobody_else_wants),

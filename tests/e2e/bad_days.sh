@@ -226,6 +226,29 @@ meanwhile() {
     head -c -1 "$work/out" >"$work/undamaged"
     check "text_before_it_is_right_$name" cmp "$work/before" "$work/undamaged"
 }
+# What is removed while it is in use is still there for whoever has it open.
+removed_meanwhile() { # ENGINE
+    local pid endless=(run -m "$work/m" --raw -p a --temperature 0 --ctx 20000 --ram "$least" --max-tokens 300)
+    rm -rf "$work/m" "$work/out"
+    cp -r "$work/demo" "$work/m"
+    "$SLUICE" "${endless[@]}" --io-engine "$1" >"$work/out" 2>"$work/err" </dev/null &
+    pid=$!
+    until_true test -s "$work/out"
+    rm -r "$work/m"
+    until_true ended || kill -9 $pid
+    wait $pid
+    code=$?
+    mv "$work/out" "$work/after"
+    ln -s "$work/demo" "$work/m"
+    sluice "${endless[@]}" </dev/null
+    if [ $code = 0 ] && cmp -s "$work/after" "$work/out"; then
+        ok "model_removed_meanwhile_is_read_to_the_end_$1"
+    else
+        not_ok "model_removed_meanwhile_is_read_to_the_end_$1" "exit code $code" "$(last_run)"
+    fi
+}
+removed_meanwhile uring
+removed_meanwhile pread
 experts='model-0000[23]-of-00004.safetensors' embedding='model-00001-of-00004.safetensors'
 if reads_directly "$work/demo" shard_truncated_meanwhile_is_named_direct; then
     meanwhile uring_direct "$experts" --io direct --io-engine uring

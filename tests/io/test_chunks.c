@@ -6,6 +6,7 @@
 #define BLOCK ((uint64_t)READER_ALIGN)
 #define CHUNK (4 * BLOCK)
 #define DEPTH 4
+#define DEEP  16 // an eighth of it is two chunks: what nobody waits for
 
 // A reader's core over two files: 0 wants 512-byte alignment, 1 is buffered.
 struct bench {
@@ -13,14 +14,18 @@ struct bench {
     struct files files;
     struct chunks chunks;
     uint64_t now_ns, wait_ns;
-    struct disk_chunk out[DEPTH]; // at the device, in the order they went
+    struct disk_chunk out[DEEP]; // at the device, in the order they went
     uint32_t n_out;
 };
 
-static void bench_open(struct bench *b) {
+static void bench_open_depth(struct bench *b, uint32_t depth) {
     *b = (struct bench){ .file = { { .align_bytes = 512 }, { .align_bytes = 1 } }, .now_ns = 1000 };
     b->files = (struct files){ .file = b->file, .n = 2 };
-    assert_int_equal(chunks_open(&b->chunks, &b->files, CHUNK, DEPTH, true, NULL), OK);
+    assert_int_equal(chunks_open(&b->chunks, &b->files, CHUNK, depth, true, NULL), OK);
+}
+
+static void bench_open(struct bench *b) {
+    bench_open_depth(b, DEPTH);
 }
 
 static void bench_close(struct bench *b) {
@@ -157,9 +162,9 @@ static void demand_waits_for_no_more_than_the_chunks_at_the_device(void **state)
     (void)state;
     struct bench b;
     bench_open(&b);
-    struct request background = request_for(0, 0, 16 * CHUNK, 0, READ_BACKGROUND);
+    struct request gather = request_for(0, 0, 16 * CHUNK, 0, READ_GATHER);
     struct request demand = request_for(1, 0, CHUNK, 0, READ_DEMAND);
-    chunks_submit(&b.chunks, &background);
+    chunks_submit(&b.chunks, &gather);
     assert_int_equal(send(&b), DEPTH);
     chunks_submit(&b.chunks, &demand);
     assert_int_equal(send(&b), 0);
@@ -171,7 +176,53 @@ static void demand_waits_for_no_more_than_the_chunks_at_the_device(void **state)
         send(&b);
     }
     assert_ptr_equal(chunks_take_ended(&b.chunks), &demand);
-    assert_ptr_equal(chunks_take_ended(&b.chunks), &background);
+    assert_ptr_equal(chunks_take_ended(&b.chunks), &gather);
+    bench_close(&b);
+}
+
+static void what_nobody_waits_for_leaves_room_at_the_device(void **state) {
+    (void)state;
+    for (int p = READ_PREFETCH; p <= READ_BACKGROUND; p++) {
+        struct bench b;
+        bench_open_depth(&b, DEEP);
+        struct request ahead = request_for(0, 0, 16 * CHUNK, 0, (enum read_priority)p);
+        struct request demand = request_for(1, 0, 20 * CHUNK, 0, READ_DEMAND);
+        chunks_submit(&b.chunks, &ahead);
+        assert_int_equal(send(&b), 2);
+        back_whole(&b);
+        assert_int_equal(send(&b), 1);
+        chunks_submit(&b.chunks, &demand);
+        assert_int_equal(send(&b), DEEP - 2); // all the rest of the device is the demand's
+        for (uint32_t n_back = 0; n_back < 2 + 20 - 2; n_back++) {
+            back_whole(&b);
+            send(&b);
+            // Nothing more goes ahead while the device has as much as keeps it busy.
+            for (uint32_t i = 0; i < b.n_out; i++)
+                assert_true(b.out[i].file == 1 || i < 2);
+        }
+        assert_int_equal(b.n_out, 2); // the last of the demand
+        back_whole(&b);
+        assert_int_equal(send(&b), 1);
+        assert_int_equal(b.out[1].file, 0);
+        chunks_cancel_all(&b.chunks);
+        while (b.n_out > 0)
+            back_whole(&b);
+        bench_close(&b);
+    }
+}
+
+// However large its chunks are, and however small the device's depth.
+static void what_nobody_waits_for_goes_where_nothing_else_is(void **state) {
+    (void)state;
+    struct bench b;
+    bench_open_depth(&b, 1);
+    struct request ahead = request_for(0, 0, 3 * CHUNK, 0, READ_PREFETCH);
+    chunks_submit(&b.chunks, &ahead);
+    for (int n = 0; n < 3; n++) {
+        assert_int_equal(send(&b), 1);
+        back_whole(&b);
+    }
+    assert_ptr_equal(chunks_take_ended(&b.chunks), &ahead);
     bench_close(&b);
 }
 
@@ -189,12 +240,12 @@ static void promoted_request_comes_last_of_its_new_priority(void **state) {
     chunks_promote(&b.chunks, &q[2], READ_DEMAND);
     chunks_promote(&b.chunks, &q[0], READ_BACKGROUND); // never down
     chunks_check(&b.chunks);
-    send(&b);
     const uint64_t order[] = { 0, 3, 2, 1 };
-    for (int i = 0; i < 4; i++)
-        assert_int_equal(b.out[i].offset, order[i] * 64 * BLOCK);
-    while (b.n_out > 0)
+    for (int i = 0; i < 4; i++) {
+        send(&b);
+        assert_int_equal(b.out[0].offset, order[i] * 64 * BLOCK);
         back_whole(&b);
+    }
     assert_int_equal(b.chunks.stats.requests[READ_DEMAND], 3);
     assert_int_equal(b.chunks.stats.requests[READ_PREFETCH], 1);
     chunks_promote(&b.chunks, &q[1], READ_DEMAND); // has ended: nothing to raise
@@ -426,10 +477,12 @@ static void pause_holds_up_its_own_priority_but_not_a_higher_one(void **state) {
     assert_int_equal(send(&b), 1);
     assert_int_equal(b.out[0].offset, 48 * BLOCK);
     b.now_ns += b.wait_ns;
-    assert_int_equal(send(&b), 3);
-    assert_int_equal(b.out[1].offset, 0);
-    while (b.n_out > 0)
+    const uint64_t order[] = { 48, 0, 16, 32 };
+    for (int i = 0; i < 4; i++) {
+        send(&b);
+        assert_int_equal(b.out[0].offset, order[i] * BLOCK);
         back_whole(&b);
+    }
     bench_close(&b);
 }
 
@@ -473,30 +526,37 @@ static void failed_request_ends_when_what_is_out_is_back(void **state) {
     bench_close(&b);
 }
 
-static void queued_request_can_be_cancelled_active_one_cannot(void **state) {
+static void of_a_cancelled_request_nothing_more_is_sent(void **state) {
     (void)state;
     struct bench b;
     bench_open(&b);
-    struct request active = request_for(0, 0, 8 * CHUNK, 0, READ_DEMAND);
+    struct request sent = request_for(0, 0, 2 * CHUNK, 0, READ_DEMAND);
+    struct request active = request_for(0, 8 * CHUNK, 8 * CHUNK, 0, READ_DEMAND);
     struct request queued = request_for(1, 0, 8 * CHUNK, 0, READ_DEMAND);
+    chunks_submit(&b.chunks, &sent);
     chunks_submit(&b.chunks, &active);
     chunks_submit(&b.chunks, &queued);
     send(&b);
+    chunks_cancel(&b.chunks, &sent); // all of it is at the device
     chunks_cancel(&b.chunks, &active);
     chunks_cancel(&b.chunks, &queued);
     chunks_check(&b.chunks);
     assert_ptr_equal(chunks_take_ended(&b.chunks), &queued);
     assert_int_equal(queued.status, CANCELLED);
     chunks_cancel(&b.chunks, &queued); // has ended: nothing to cancel
-    while (b.n_out > 0) {
-        assert_int_equal(b.out[0].file, 0);
-        back_whole(&b);
-        send(&b);
-    }
+    back_whole(&b);
+    back_whole(&b);
+    assert_ptr_equal(chunks_take_ended(&b.chunks), &sent);
+    assert_int_equal(sent.status, OK);
+    assert_int_equal(send(&b), 0);
+    back_whole(&b);
+    assert_int_equal(active.state, REQUEST_ACTIVE);
+    back_whole(&b);
     assert_ptr_equal(chunks_take_ended(&b.chunks), &active);
-    assert_int_equal(active.status, OK);
+    assert_int_equal(active.status, CANCELLED);
+    assert_int_equal(active.bytes_read, 2 * CHUNK);
     assert_null(chunks_take_ended(&b.chunks));
-    assert_int_equal(b.chunks.stats.cancelled, 1);
+    assert_int_equal(b.chunks.stats.cancelled, 2);
     bench_close(&b);
 }
 
@@ -527,7 +587,7 @@ static void cancelling_all_leaves_only_what_is_out(void **state) {
     bench_close(&b);
 }
 
-// Every priority from the lowest up has as many chunks to be sent again as the device takes.
+// Every priority from the lowest up has as many chunks to be sent again as the device takes of it.
 static void chunks_suffice_however_many_come_back(void **state) {
     (void)state;
     struct bench b;
@@ -536,11 +596,10 @@ static void chunks_suffice_however_many_come_back(void **state) {
     for (int p = READ_PRIORITIES - 1; p >= 0; p--) {
         q[p] = request_for(0, 0, 16 * CHUNK, 0, (enum read_priority)p);
         chunks_submit(&b.chunks, &q[p]);
-        assert_int_equal(send(&b), DEPTH);
+        assert_int_equal(send(&b), p < READ_PREFETCH ? DEPTH : 1);
         while (b.n_out > 0)
             back(&b, 0, -EAGAIN);
     }
-    assert_null(b.chunks.free);
     for (int p = 0; p < READ_PRIORITIES; p++)
         for (int n = 0; n < 16; n++) {
             b.now_ns += 200000000;
@@ -639,6 +698,8 @@ int main(void) {
         cmocka_unit_test(empty_request_ends_at_once),
         cmocka_unit_test(lower_priority_waits_for_all_of_the_higher),
         cmocka_unit_test(demand_waits_for_no_more_than_the_chunks_at_the_device),
+        cmocka_unit_test(what_nobody_waits_for_leaves_room_at_the_device),
+        cmocka_unit_test(what_nobody_waits_for_goes_where_nothing_else_is),
         cmocka_unit_test(promoted_request_comes_last_of_its_new_priority),
         cmocka_unit_test(chunk_to_be_sent_again_has_its_requests_priority),
         cmocka_unit_test(short_read_goes_on_where_the_alignment_allows),
@@ -652,7 +713,7 @@ int main(void) {
         cmocka_unit_test(pause_holds_up_its_own_priority_but_not_a_higher_one),
         cmocka_unit_test(device_without_time_is_asked_without_a_pause),
         cmocka_unit_test(failed_request_ends_when_what_is_out_is_back),
-        cmocka_unit_test(queued_request_can_be_cancelled_active_one_cannot),
+        cmocka_unit_test(of_a_cancelled_request_nothing_more_is_sent),
         cmocka_unit_test(cancelling_all_leaves_only_what_is_out),
         cmocka_unit_test(chunks_suffice_however_many_come_back),
         cmocka_unit_test(every_request_ends_exactly_once_whatever_happens),

@@ -364,6 +364,66 @@ static void priorities_are_strict_and_equals_are_served_in_turn(void **state) {
     over_every_disk(serve_in_order);
 }
 
+// A prefetch stands at the device and another one leaves room behind it. Promoted, it goes at once.
+static void promote_past_a_prefetch(struct setup s) {
+    struct world w;
+    struct order first, second;
+    s.faults = &first_stalls;
+    world_open(&w, s);
+    order_one(&first, READ_PREFETCH, 0, 0, CHUNK_BYTES);
+    order_one(&second, READ_PREFETCH, 1, 0, CHUNK_BYTES);
+    reader_submit(w.reader, &first.request);
+    reader_submit(w.reader, &second.request);
+    for (int i = 0; i < 5; i++) {
+        assert_false(event_wait(reader_event(w.reader), 1000000));
+        assert_true(disk_faulty_submitted(w.faulty) <= 1);
+    }
+    reader_promote(w.reader, &second.request, READ_DEMAND);
+    assert_ptr_equal(wait_next(w.reader), &second.request);
+    assert_true(order_filled(&second));
+    disk_faulty_release(w.faulty);
+    assert_ptr_equal(wait_next(w.reader), &first.request);
+    order_free(&first);
+    order_free(&second);
+    world_close(&w);
+}
+
+static void a_promoted_prefetch_goes_where_others_must_leave_room(void **state) {
+    (void)state;
+    over_every_disk(promote_past_a_prefetch);
+}
+
+// What has been read of a request, and what is at the device: all but the chunk that stalls.
+static void look_at_progress(struct setup s) {
+    struct world w;
+    struct order o;
+    s.faults = &first_stalls;
+    world_open(&w, s);
+    order_one(&o, READ_DEMAND, 0, 0, 3 * CHUNK_BYTES);
+    reader_submit(w.reader, &o.request);
+    struct request_progress p;
+    do {
+        event_wait(reader_event(w.reader), 1000000);
+        p = reader_progress(w.reader, &o.request);
+        assert_true(p.bytes_read + p.bytes_out <= 3 * CHUNK_BYTES);
+    } while (p.bytes_read < 2 * CHUNK_BYTES);
+    assert_int_equal(p.bytes_out, CHUNK_BYTES);
+    disk_faulty_release(w.faulty);
+    while (!event_wait(reader_event(w.reader), 1000000))
+        ;
+    p = reader_progress(w.reader, &o.request); // ended, not returned
+    assert_int_equal(p.bytes_read, 3 * CHUNK_BYTES);
+    assert_int_equal(p.bytes_out, 0);
+    assert_ptr_equal(wait_next(w.reader), &o.request);
+    order_free(&o);
+    world_close(&w);
+}
+
+static void progress_of_a_request_can_be_seen(void **state) {
+    (void)state;
+    over_every_disk(look_at_progress);
+}
+
 static void cancel_some(struct setup s) {
     struct world w;
     struct order first, o[3];
@@ -372,7 +432,7 @@ static void cancel_some(struct setup s) {
         order_one(&o[i], READ_PREFETCH, 1, (uint64_t)i * 50000, 40000);
         reader_submit(w.reader, &o[i].request);
     }
-    reader_cancel(w.reader, &first.request); // at the device: ends as it would have
+    reader_cancel(w.reader, &first.request); // all of it is at the device: ends as it would have
     reader_cancel(w.reader, &o[1].request);
     reader_cancel(w.reader, &o[1].request);               // once more changes nothing
     assert_ptr_equal(wait_next(w.reader), &o[1].request); // while the device still stands
@@ -622,6 +682,8 @@ int main(void) {
         cmocka_unit_test(empty_request_ends_too),
         cmocka_unit_test(event_is_ready_when_a_request_can_be_had),
         cmocka_unit_test(priorities_are_strict_and_equals_are_served_in_turn),
+        cmocka_unit_test(a_promoted_prefetch_goes_where_others_must_leave_room),
+        cmocka_unit_test(progress_of_a_request_can_be_seen),
         cmocka_unit_test(queued_request_can_be_cancelled_one_at_the_device_cannot),
         cmocka_unit_test(model_on_a_virtual_clock_needs_no_thread_and_no_time),
         cmocka_unit_test(disk_works_on_while_the_control_thread_computes),

@@ -80,7 +80,7 @@ static void times_are_those_of_the_clock(void **state) {
 
     reader_submit(r, request_of(&one, 5, 2, READ_DEMAND));
     clock_virtual_advance(&clock, MS);
-    reader_submit(r, request_of(&two, 6, 1, READ_PREFETCH));
+    reader_submit(r, request_of(&two, 6, 1, READ_GATHER));
     reader_submit(r, request_of(&three, 7, 1, READ_BACKGROUND));
     reader_cancel(r, &three);
     await(r, 3);
@@ -99,12 +99,13 @@ static void times_are_those_of_the_clock(void **state) {
     } want[] = {
         { 7, 11 * MS, UINT64_MAX, 11 * MS, 0, READ_BACKGROUND, CANCELLED },
         { 5, 10 * MS, 10 * MS, 14 * MS, 2 * CHUNK_BYTES, READ_DEMAND, OK },
-        { 6, 11 * MS, 13 * MS, 16 * MS, CHUNK_BYTES, READ_PREFETCH, OK },
+        { 6, 11 * MS, 13 * MS, 16 * MS, CHUNK_BYTES, READ_GATHER, OK },
         { 8, 16 * MS, UINT64_MAX, 16 * MS, 0, READ_GATHER, OK },
     };
     for (uint32_t i = 0; i < is.n_requests; i++) {
         assert_int_equal(is.request[i].label, want[i].label);
         assert_int_equal(is.request[i].submitted_ns, want[i].submitted);
+        assert_int_equal(is.request[i].raised_ns, want[i].submitted);
         assert_int_equal(is.request[i].active_ns, want[i].active);
         assert_int_equal(is.ended_ns[i], want[i].ended);
         assert_int_equal(is.request[i].bytes, want[i].bytes);
@@ -129,6 +130,48 @@ static void times_are_those_of_the_clock(void **state) {
     disk_close(disk);
     take_all(trace, &is);
     assert_int_equal(is.n_requests, 0);
+    trace_close(trace);
+}
+
+/* A prefetch that is demanded while it is queued. */
+static void a_raise_is_told(void **state) {
+    (void)state;
+    static struct recording is;
+    struct clock_virtual clock;
+    struct disk *disk;
+    struct trace *trace;
+    struct reader *r;
+    struct request one, two;
+    uint32_t file;
+    clock_virtual_init(&clock);
+    struct disk_model_options model = {
+        .clock = &clock, .bytes_per_s = CHUNK_BYTES * 1000, .latency_ns = 2 * MS, .depth = 1
+    };
+    assert_int_equal(disk_model_open(&disk, &model, NULL), OK);
+    assert_int_equal(trace_open(&trace, MOST, NULL), OK);
+    struct reader_options options = {
+        .clock = &clock.clock, .disk = disk, .chunk_bytes = CHUNK_BYTES, .depth = 1, .trace = trace
+    };
+    assert_int_equal(reader_open(&r, &options, NULL), OK);
+    assert_int_equal(reader_add_file(r, "any", &file, NULL), OK);
+    reader_submit(r, request_of(&one, 5, 1, READ_DEMAND));
+    reader_submit(r, request_of(&two, 6, 1, READ_PREFETCH));
+    clock_virtual_advance(&clock, MS);
+    reader_promote(r, &two, READ_DEMAND);
+    clock_virtual_advance(&clock, MS);
+    reader_promote(r, &two, READ_PREFETCH); // it has a higher one
+    await(r, 2);
+    reader_promote(r, &two, READ_DEMAND); // it has ended
+    take_all(trace, &is);
+    assert_int_equal(is.n_requests, 2);
+    assert_int_equal(is.request[0].label, 5);
+    assert_int_equal(is.request[0].raised_ns, 0); // as it was submitted
+    assert_int_equal(is.request[1].label, 6);
+    assert_int_equal(is.request[1].submitted_ns, 0);
+    assert_int_equal(is.request[1].raised_ns, MS);
+    assert_int_equal(is.request[1].priority, READ_DEMAND);
+    reader_close(r);
+    disk_close(disk);
     trace_close(trace);
 }
 
@@ -215,6 +258,7 @@ static void nothing_asked_is_nothing_recorded(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(times_are_those_of_the_clock),
+        cmocka_unit_test(a_raise_is_told),
         cmocka_unit_test(each_request_ends_once_with_threads),
         cmocka_unit_test(each_request_ends_once_with_a_ring),
         cmocka_unit_test(nothing_asked_is_nothing_recorded),

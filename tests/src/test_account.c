@@ -64,6 +64,39 @@ static void a_pause_is_nobodys_time(void **state) {
     assert_int_equal(r.account.time_ns[PHASE_DECODE][ACTIVITY_EXPERTS], 57 * MS);
 }
 
+static void which_expert_is_computed_is_for_the_trace(void **state) {
+    (void)state;
+    struct clock_virtual clock;
+    struct account a;
+    struct trace *trace;
+    struct trace_event event;
+    uint32_t experts[5], activities[5];
+    assert_int_equal(trace_open(&trace, 16, NULL), OK);
+    clock_virtual_init(&clock);
+    account_start(&a, &clock.clock);
+    account_trace(&a, trace);
+    account_enter(&a, ACTIVITY_EXPERTS);
+    clock_virtual_advance(&clock, 5 * MS);
+    account_expert(&a, 77);
+    clock_virtual_advance(&clock, 3 * MS);
+    account_expert(&a, 12);
+    clock_virtual_advance(&clock, 2 * MS);
+    account_enter(&a, ACTIVITY_WAIT);
+    for (int i = 0; i < 5; i++) {
+        assert_true(trace_take(trace, TRACE_CONTROL, &event));
+        experts[i] = event.is.place.expert;
+        activities[i] = event.is.place.activity;
+    }
+    assert_false(trace_take(trace, TRACE_CONTROL, &event));
+    assert_int_equal(activities[0], ACTIVITY_OTHER);
+    assert_true(activities[1] == ACTIVITY_EXPERTS && experts[1] == TRACE_NOWHERE);
+    assert_true(activities[2] == ACTIVITY_EXPERTS && experts[2] == 77);
+    assert_true(activities[3] == ACTIVITY_EXPERTS && experts[3] == 12);
+    assert_true(activities[4] == ACTIVITY_WAIT && experts[4] == TRACE_NOWHERE);
+    assert_int_equal(a.time_ns[PHASE_LOAD][ACTIVITY_EXPERTS], 10 * MS); // they are one activity
+    trace_close(trace);
+}
+
 static void the_text_is_cut_where_there_is_no_room(void **state) {
     (void)state;
     struct clock_virtual clock;
@@ -165,6 +198,28 @@ static void a_cache_below_one_step_is_told_what_it_lacks(void **state) {
                    "missed: at least 3.2 GiB more --ram is needed for experts to be found again");
 }
 
+static void dense_weights_without_room_want_memory(void **state) {
+    (void)state;
+    struct account_report r = busy_run();
+    r.account.time_ns[PHASE_DECODE][ACTIVITY_WAIT] = 3000 * MS;
+    r.account.time_ns[PHASE_DECODE][ACTIVITY_WAIT_DENSE] = 4000 * MS;
+    r.dense_bytes = 2700000000;
+    r.dense_streamed_bytes = 700000000;
+    r.dense_missing_bytes = 3ull << 29;
+    r.dense_read_bytes = 14000000000;
+    assert_verdict(&r, "waited 70 % of the time for the disk, which gave 3.00 GB/s, and most of "
+                       "what was read (67 %) are dense weights, 0.70 GB for every step: 1.6 GiB "
+                       "more --ram would hold them");
+    char text[8192];
+    account_text(&r, text, sizeof text);
+    assert_non_null(strstr(text, "waiting for dense"));
+    assert_non_null(strstr(text, "dense    0.70 of 2.70 GB stay on disk and are read for every "
+                                 "step; 14.000 GB read, 66.7 % of all\n"));
+    r = busy_run();
+    account_text(&r, text, sizeof text);
+    assert_null(strstr(text, "dense")); // of what there is none of, not a word
+}
+
 static void prefill_in_many_steps_wants_a_larger_chunk(void **state) {
     (void)state;
     struct account_report r = busy_run();
@@ -248,7 +303,9 @@ static void what_was_read_ahead_is_told(void **state) {
     counts[PREFETCH_BY_HASH] = (struct prefetch_count){
         .wanted = 20, .predicted = 20, .right = 20, .read = 10, .used = 9, .lost = 1
     };
-    counts[PREFETCH_BY_GATE] = (struct prefetch_count){ .wanted = 30,
+    counts[PREFETCH_BY_GATE] = (struct prefetch_count){ .steps = 5,
+                                                        .suspended = 3,
+                                                        .wanted = 30,
                                                         .predicted = 20,
                                                         .right = 9,
                                                         .read = 8,
@@ -256,7 +313,7 @@ static void what_was_read_ahead_is_told(void **state) {
                                                         .in_vain = 1,
                                                         .cancelled = 2 };
     counts[PREFETCH_KINDS + PREFETCH_BY_GATE] = (struct prefetch_count){
-        .wanted = 30, .predicted = 20, .right = 15, .read = 8, .used = 5, .in_vain = 3
+        .steps = 7, .wanted = 30, .predicted = 20, .right = 15, .read = 8, .used = 5, .in_vain = 3
     };
     r.prefetch = counts;
     r.n_layers = 2;
@@ -264,13 +321,16 @@ static void what_was_read_ahead_is_told(void **state) {
     assert_non_null(strstr(text, "prefetch hash 20 predicted, 100.0 % right, 100.0 % of what was "
                                  "wanted; 10 read, 0.0 % of them in vain, 0 cancelled; gate 40 "
                                  "predicted, 60.0 % right, 40.0 % of what was wanted; 16 read, "
-                                 "25.0 % of them in vain, 2 cancelled\n"));
+                                 "25.0 % of them in vain, 2 cancelled, suspended 20.0 % of the "
+                                 "time\n"));
     assert_null(strstr(text, "sweep"));
     char *json = account_json(&r);
     json_t *root = json_loads(json, 0, NULL), *prefetch = json_object_get(root, "prefetch");
     json_t *gate = json_object_get(prefetch, "gate"), *layers = json_object_get(prefetch, "layers");
     assert_int_equal(json_integer_value(json_object_get(gate, "right")), 24);
     assert_int_equal(json_integer_value(json_object_get(gate, "in_vain")), 4);
+    assert_int_equal(json_integer_value(json_object_get(gate, "steps")), 12);
+    assert_int_equal(json_integer_value(json_object_get(gate, "suspended")), 3);
     assert_int_equal(json_array_size(layers), 3);
     json_t *last = json_array_get(layers, 2);
     assert_int_equal(json_integer_value(json_object_get(last, "layer")), 1);
@@ -308,11 +368,13 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_moment_is_charged_once),
         cmocka_unit_test(a_pause_is_nobodys_time),
+        cmocka_unit_test(which_expert_is_computed_is_for_the_trace),
         cmocka_unit_test(the_text_is_cut_where_there_is_no_room),
         cmocka_unit_test(waiting_for_a_busy_disk_wants_drives_or_memory),
         cmocka_unit_test(an_idle_disk_is_not_to_blame_for_a_wait),
         cmocka_unit_test(a_cold_cache_is_no_reason_to_buy),
         cmocka_unit_test(a_cache_below_one_step_is_told_what_it_lacks),
+        cmocka_unit_test(dense_weights_without_room_want_memory),
         cmocka_unit_test(prefill_in_many_steps_wants_a_larger_chunk),
         cmocka_unit_test(arithmetic_that_limits_is_named),
         cmocka_unit_test(a_tiny_run_is_not_judged),

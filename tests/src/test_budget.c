@@ -95,11 +95,26 @@ static void kv_pages_grow_with_the_context_and_sequences(void **state) {
     assert_true(b.kv_bytes > 2 * a.kv_bytes && b.kv_bytes <= 3 * a.kv_bytes);
 }
 
+static void narrow_steps_are_paid_for(void **state) {
+    (void)state;
+    struct sluice_options one = { .ctx = 2048, .chunk = 64, .n_sequences = 4 }, three = one;
+    struct sluice_fit a, b;
+    three.n_narrow_steps = 2;
+    assert_int_equal(split(&one, 8ull << 30, &a), OK);
+    assert_int_equal(split(&three, 8ull << 30, &b), OK);
+    uint64_t more = b.scratch_bytes - a.scratch_bytes;
+    // Two of four rows: some buffers are of 64 rows in the wide one, none is of less than four.
+    assert_true(more > 0 && more < a.scratch_bytes);
+    assert_int_equal(more % 2, 0);
+    assert_int_equal(b.needed_bytes - a.needed_bytes, more);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parts_never_exceed_what_there_is),
         cmocka_unit_test(the_default_context_shrinks_before_anything_is_refused),
         cmocka_unit_test(kv_pages_grow_with_the_context_and_sequences),
+        cmocka_unit_test(narrow_steps_are_paid_for),
     };
     return cmocka_run_group_tests(tests, open_checkpoint, close_checkpoint);
 }

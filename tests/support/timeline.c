@@ -91,7 +91,7 @@ struct open_read {
 };
 
 static void see_read(struct open_read *read, const json_t *event, struct timeline *out) {
-    static const char *const names[READ_PRIORITIES] = { "demand", "gather", "prefetch",
+    static const char *const names[READ_PRIORITIES] = { "demand", "gather", "ahead", "prefetch",
                                                         "background" };
     if (is(event, "ph", "b")) {
         if (read->depth == 0) {
@@ -118,9 +118,12 @@ static void see_read(struct open_read *read, const json_t *event, struct timelin
     while (priority < READ_PRIORITIES && !is(begin, "name", names[priority]))
         priority++;
     assert_true(priority < READ_PRIORITIES);
+    const json_t *args = json_object_get(begin, "args");
     out->n_reads[priority]++;
-    out->n_ok[priority] +=
-        strcmp(timeline_string(json_object_get(begin, "args"), "status"), "ok") == 0;
+    if (json_object_get(args, "dense"))
+        out->n_dense++;
+    else
+        out->n_ok[priority] += strcmp(timeline_string(args, "status"), "ok") == 0;
 }
 
 static int by_text(const void *one, const void *other) {

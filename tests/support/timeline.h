@@ -10,7 +10,8 @@
 struct timeline {
     uint64_t ns[PHASES][ACTIVITIES]; /* of the control thread */
     uint32_t n_steps[PHASES], n_layers;
-    uint32_t n_reads[READ_PRIORITIES], n_ok[READ_PRIORITIES];
+    uint32_t n_reads[READ_PRIORITIES], n_ok[READ_PRIORITIES]; /* n_ok: but those of dense weights */
+    uint32_t n_dense;
     uint64_t bytes;        /* of the reads */
     uint64_t bytes_so_far; /* by the counter, at the end */
     uint64_t lost_events;

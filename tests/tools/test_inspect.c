@@ -130,6 +130,16 @@ static void full_pro_is_told_in_words(void) {
     };
     for (size_t i = 0; i < sizeof said / sizeof *said; i++)
         mentions(text, said[i]);
+    // Scratch depends on the threads there are; the rest of the least memory does not.
+    unsigned least = 0, ample = 0;
+    double gb = 0;
+    const char *memory = strstr(text, "\nmemory, for 4,096 tokens");
+    assert_non_null(memory);
+    if (sscanf(strstr(memory, "--ram "), "--ram %uM at least: then %lf GB", &least, &gb) != 2 ||
+        sscanf(strstr(memory, "--ram") + 5, "%*[^-]--ram %uM holds all", &ample) != 1)
+        fail_msg("%s", memory);
+    if (least < 1800 || least > 2600 || gb < 25.9 || gb > 26.3 || ample < 25500 || ample > 26800)
+        fail_msg("%.300s", memory);
     free(text);
 }
 

@@ -1,4 +1,7 @@
 #include "tools/options.h"
+#include "tools/bench/decode.h"
+#include "tools/bench/io.h"
+#include "tools/bench/prefill.h"
 #include "tools/commands.h"
 
 #include <stdarg.h>
@@ -35,7 +38,8 @@ static const struct command tokenize = { .name = "tokenize",
                                          .operands = "[FILE]",
                                          .most_operands = 1,
                                          .about = "Text to ids." };
-static const struct command *const all[] = { &run, &eval, &inspect, &mkmodel, &tokenize };
+static const struct command *const all[] = { &run,      &eval,     &inspect,      &mkmodel,
+                                             &tokenize, &bench_io, &bench_decode, &bench_prefill };
 
 static struct options o;
 static struct err err;
@@ -88,7 +92,7 @@ static void every_default_is_in_force_when_nothing_is_given(void **state) {
     assert_int_equal(o.io_engine, IO_ENGINE_AUTO);
     assert_int_equal(o.ctx, 0);
     assert_false(o.exact);
-    assert_null(o.prompt);
+    assert_int_equal(o.prompts.n, 0);
     assert_null(o.record_routing);
     assert_null(o.trace);
     assert_true(o.temperature == 1.0);
@@ -125,7 +129,7 @@ static void each_kind_of_option_fills_its_field(void **state) {
     assert_int_equal(o.ctx, 4096);
     assert_int_equal(o.chunk, 7);
     assert_true(o.exact);
-    assert_string_equal(o.prompt, "Hello");
+    assert_string_equal(o.prompts.items[0], "Hello");
     assert_true(o.raw);
     assert_true(o.temperature == 0.7);
     assert_int_equal(o.top_k, 40);
@@ -153,12 +157,17 @@ static void all_spellings_of_a_value_mean_the_same(void **state) {
     (void)state;
     assert_int_equal(PARSE(run, "--model=a=b", "-pHello", "--ram=1T"), OK);
     assert_string_equal(o.models.items[0], "a=b");
-    assert_string_equal(o.prompt, "Hello");
+    assert_string_equal(o.prompts.items[0], "Hello");
     assert_true(o.ram_bytes == 1ull << 40);
     assert_int_equal(PARSE(run, "-m", "a", "-p", "--dashes are text"), OK);
-    assert_string_equal(o.prompt, "--dashes are text");
+    assert_string_equal(o.prompts.items[0], "--dashes are text");
+    assert_int_equal(PARSE(run, "-m", "a", "-p", "one", "--prompt", "two", "--groups=3"), OK);
+    assert_int_equal(o.prompts.n, 2);
+    assert_string_equal(o.prompts.items[0], "one");
+    assert_string_equal(o.prompts.items[1], "two");
+    assert_int_equal(o.groups, 3);
     assert_int_equal(PARSE(run, "-m", "a", "--prompt="), OK);
-    assert_string_equal(o.prompt, "");
+    assert_string_equal(o.prompts.items[0], "");
     assert_int_equal(PARSE(run, "-m", "a", "-f", "-"), OK);
     assert_string_equal(o.file, "-");
     assert_int_equal(PARSE(mkmodel, "--", "--preset"), OK);
@@ -246,6 +255,8 @@ static void unknown_options_suggest_the_nearest(void **state) {
 static void contradictions_are_refused(void **state) {
     (void)state;
     refused(PARSE(run, "-m", "a", "-p", "x", "-f", "y"), "--prompt and --file exclude each other");
+    refused(PARSE(run, "-m", "a", "--groups", "2"), "--groups needs --prompt");
+    refused(PARSE(run, "-m", "a", "-p", "x", "--groups", "0"), "out of range");
     refused(PARSE(run, "-m", "a", "--temperature", "0", "--top-k", "5"), "--temperature 0");
     refused(PARSE(run, "-m", "a", "--min-p", "0.1", "--temperature", "0"),
             "--min-p would do nothing");
@@ -304,21 +315,19 @@ static void help_is_asked_for_anywhere(void **state) {
 
 static void help_lists_every_option_of_the_command_and_no_other(void **state) {
     (void)state;
-    size_t n;
-    const struct option_row *rows = options_table(&n);
+    const struct option_row *row, *other;
     for (size_t c = 0; c < sizeof all / sizeof all[0]; c++) {
         help_of = all[c];
         const char *text = printed(print_help);
-        for (size_t i = 0; i < n; i++) {
+        for (size_t i = 0; (row = options_row(i)); i++) {
             char listed[80];
-            snprintf(listed, sizeof listed, "--%s ", rows[i].name);
+            snprintf(listed, sizeof listed, "--%s ", row->name);
             bool is_there = strstr(text, listed) != NULL;
             bool another = false; // a row of the same name that is this command's
-            for (size_t k = 0; k < n; k++)
-                another |=
-                    strcmp(rows[k].name, rows[i].name) == 0 && (rows[k].commands & help_of->bit);
+            for (size_t k = 0; (other = options_row(k)); k++)
+                another |= strcmp(other->name, row->name) == 0 && (other->commands & help_of->bit);
             if (is_there != another)
-                fail_msg("%s --help and --%s", help_of->name, rows[i].name);
+                fail_msg("%s --help and --%s", help_of->name, row->name);
         }
     }
 }
@@ -336,13 +345,38 @@ static void help_fits_eighty_columns(void **state) {
     }
 }
 
+// Rows of the second word of `given`, and those of the first beside them.
+static void measurements_have_options_of_their_own(void **state) {
+    (void)state;
+    assert_int_equal(PARSE(bench_decode, "-m", "a", "--ram", "8G", "--tokens", "32", "--rounds",
+                           "32", "--sequences", "4", "--json"),
+                     OK);
+    assert_int_equal(o.ram_bytes, 8ull << 30);
+    assert_int_equal(o.n_tokens, 32);
+    assert_int_equal(o.n_rounds, 32);
+    assert_int_equal(o.n_sequences, 4);
+    assert_int_equal(o.n_prompt, 64);
+    assert_true(o.json && o.disk_rate == 0 && o.seconds == 1);
+    assert_true(options_given(&o, "tokens") && options_given(&o, "json"));
+    assert_true(options_given(&o, "ram") && !options_given(&o, "prompt-tokens"));
+    assert_true(!options_given(&o, "disk-rate") && !options_given(&o, "threads"));
+    assert_int_equal(PARSE(bench_decode, "-m", "a", "--tokens", "3"), OK); // fewer rounds then
+    refused(PARSE(bench_decode, "-m", "a", "--tokens", "3", "--rounds", "4"), "--rounds 4");
+    refused(PARSE(bench_decode, "-m", "a", "-f", "b", "--prompt-tokens", "4"), "--prompt-tokens");
+    refused(PARSE(bench_decode, "-m", "a", "--disk-rate", "3", "--seconds", "4"), "--seconds");
+    refused(PARSE(bench_decode), "no model");
+    refused(PARSE(bench_decode, "-m", "a", "--rows", "4"), "no option of this command");
+    refused(PARSE(bench_decode, "-m", "a", "--json", "--json"), "twice");
+    assert_int_equal(PARSE(bench_prefill, "-m", "a", "--disk-rate", "3.2"), OK);
+    assert_string_equal(o.rows, "32,64,128,512");
+    assert_true(o.disk_rate == 3.2);
+}
+
 static void the_table_is_consistent(void **state) {
     (void)state;
-    size_t n;
-    const struct option_row *rows = options_table(&n);
-    assert_true(n <= 64);
-    for (size_t i = 0; i < n; i++) {
-        const struct option_row *r = &rows[i];
+    const struct option_row *r;
+    size_t i = 0;
+    for (; (r = options_row(i)); i++) {
         assert_non_null(r->group);
         assert_non_null(r->help);
         assert_true(r->commands != 0);
@@ -351,11 +385,12 @@ static void the_table_is_consistent(void **state) {
         assert_true(r->kind != OPTION_COUNT || (r->most > 0 && r->most < UINT32_MAX));
         assert_true((r->kind != OPTION_NUMBER && r->kind != OPTION_BYTES) || r->most > 0);
         for (size_t k = 0; k < i; k++) // a name or a letter means one thing to a command
-            if (rows[k].commands & r->commands) {
-                assert_string_not_equal(rows[k].name, r->name);
-                assert_true(!r->letter || rows[k].letter != r->letter);
+            if (options_row(k)->commands & r->commands) {
+                assert_string_not_equal(options_row(k)->name, r->name);
+                assert_true(!r->letter || options_row(k)->letter != r->letter);
             }
     }
+    assert_in_range(i, 65, OPTIONS_MAX); // more than one word of `given`
 }
 
 static void the_echo_is_a_command_line_with_every_setting_in_force(void **state) {
@@ -531,6 +566,7 @@ int main(void) {
         cmocka_unit_test(help_is_asked_for_anywhere),
         cmocka_unit_test(help_lists_every_option_of_the_command_and_no_other),
         cmocka_unit_test(help_fits_eighty_columns),
+        cmocka_unit_test(measurements_have_options_of_their_own),
         cmocka_unit_test(the_table_is_consistent),
         cmocka_unit_test(the_echo_is_a_command_line_with_every_setting_in_force),
         cmocka_unit_test(what_is_echoed_parses_to_the_same_settings),

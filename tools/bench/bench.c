@@ -1,14 +1,16 @@
 #include "tools/bench/bench.h"
 
 #include "tools/bench/cache.h"
+#include "tools/bench/decode.h"
 #include "tools/bench/io.h"
 #include "tools/bench/kernels.h"
+#include "tools/bench/prefill.h"
 
 #include <string.h>
 
 // Ends with NULL.
-static const struct command *const measurements[] = { &bench_io, &bench_kernels, &bench_cache,
-                                                      NULL };
+static const struct command *const measurements[] = { &bench_io,     &bench_kernels, &bench_cache,
+                                                      &bench_decode, &bench_prefill, NULL };
 
 #define NAME_OFFSET (sizeof "bench " - 1) // of WHAT in a command's name
 #define NAMES_MAX   16
