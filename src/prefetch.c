@@ -100,6 +100,7 @@ struct prefetch {
     float *weights;                // likewise
     uint32_t first_open, end_open; // layers whose lists may hold something that is not asked for
     uint32_t ahead_from;           // the layer whose streams were predicted from last
+    uint32_t reach;                // nothing of this layer or later is asked for yet
     uint32_t n_steps;
 };
 
@@ -154,6 +155,13 @@ void prefetch_close(struct prefetch *p) {
     free(p);
 }
 
+// A wide step wants more of a layer than there are slots to spare. What is read for a layer further
+// than the next would evict residents that the layers before it are about to use; by then their own
+// experts have been used, and may go.
+static bool is_wide(const struct step *s) {
+    return s->n_rows > STEP_NARROW_ROWS;
+}
+
 // --- lists ---------------------------------------------------------------------------------------
 
 static struct prefetch_count *count_of(const struct step *s, uint32_t layer,
@@ -205,6 +213,8 @@ void prefetch_more(struct step *s) {
     struct prefetch *p = s->prefetch;
     for (; p->first_open < p->end_open; p->first_open++) {
         uint32_t layer = p->first_open;
+        if (layer >= p->reach)
+            return;
         struct target *t = &p->targets[layer];
         for (; t->n_asked < t->n; t->n_asked++) {
             if (!window_open(s, layer))
@@ -302,6 +312,7 @@ void prefetch_begin(struct step *s) {
     p->first_open = p->n_blocks;
     p->end_open = 0;
     p->ahead_from = NOWHERE;
+    p->reach = is_wide(s) ? 1 : p->n_blocks;
     p->n_steps++;
     if (!(p->parts & PART_HASH))
         return;
@@ -388,7 +399,7 @@ static bool predict(struct step *s, uint32_t layer) {
 bool prefetch_ahead(struct step *s) {
     struct prefetch *p = s->prefetch;
     const struct config *c = &s->engine->cp.config;
-    if (!(p->parts & PART_GATE) || s->n_rows > STEP_NARROW_ROWS || p->ahead_from == s->layer)
+    if (!(p->parts & PART_GATE) || is_wide(s) || p->ahead_from == s->layer)
         return false;
     p->ahead_from = s->layer;
     // The draft block's input is no stream of the trunk: nothing is predicted for it.
@@ -419,8 +430,7 @@ static void sweep_on(struct step *s, uint32_t n_wanted) {
     struct prefetch *p = s->prefetch;
     const struct config *c = &s->engine->cp.config;
     uint32_t layer = s->layer + 1, n_blocks = c->n_layers + (s->options.draft ? 1 : 0);
-    if (!(p->parts & PART_SWEEP) || s->n_rows <= STEP_NARROW_ROWS || layer >= n_blocks ||
-        p->targets[layer].predicted)
+    if (!(p->parts & PART_SWEEP) || !is_wide(s) || layer >= n_blocks || p->targets[layer].predicted)
         return;
     if (n_wanted < SWEEP_SHARE * p->n_experts || even_share(c, s->n_rows) < SWEEP_SHARE)
         return;
@@ -464,7 +474,10 @@ void prefetch_judge(struct step *s, uint32_t n_wanted) {
 }
 
 void prefetch_demanded(struct step *s, uint32_t n_wanted) {
+    struct prefetch *p = s->prefetch;
     uint32_t n_ready = 0;
+    if (is_wide(s))
+        p->reach = s->layer + 2;
     sweep_on(s, n_wanted);
     prefetch_more(s);
     for (uint32_t i = 0; i < n_wanted; i++)

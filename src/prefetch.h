@@ -1,6 +1,7 @@
 /* src/prefetch.h - what the next layers will want, asked for ahead of need; private to src/.
  *
- *   layers routed by table    known from the token ids: asked for when the step begins
+ *   layers routed by table    known from the token ids: asked for when the step begins, in wide steps
+ *                             while the layer before is computed
  *   layers routed by score    narrow steps: while a layer's experts are awaited, the gates of the
  *                             next ones run on the streams as they are, and the experts they name
  *                             are asked for
