@@ -435,17 +435,6 @@ static void a_sweep_reads_hardly_more_than_without(void **state) {
                 off.misses + off.misses / 20 + count.in_vain + count.lost);
 }
 
-// Reading for the layers routed by table, all of them when the step begins, would evict what the layers
-// before them are about to use.
-static void a_table_reads_hardly_more_than_without(void **state) {
-    (void)state;
-    struct slots_stats off, on;
-    virtually(PREFETCH_OFF, PREFETCH_BY_HASH, N_EXPERTS + 4, &off);
-    struct prefetch_count count = virtually(PREFETCH_HASH, PREFETCH_BY_HASH, N_EXPERTS + 4, &on);
-    assert_true(count.used > 0);
-    assert_true(on.misses + on.prefetched <= off.misses + off.misses / 20 + count.lost);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_do_not_depend_on_prefetch),
@@ -460,7 +449,6 @@ int main(void) {
         cmocka_unit_test(early_gates_rest_where_there_is_nothing_to_hide_reads_in),
         cmocka_unit_test(all_of_a_layer_is_asked_for_where_the_one_before_wanted_nearly_all),
         cmocka_unit_test(a_sweep_reads_hardly_more_than_without),
-        cmocka_unit_test(a_table_reads_hardly_more_than_without),
     };
     return cmocka_run_group_tests(tests, make_reference, free_reference);
 }
