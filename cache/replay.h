@@ -1,7 +1,7 @@
 /* cache/replay.h - what a cache would have missed: demands, recorded or made, put to a policy.
  *
  * No files, no model, no disk: a trace is a list of demands (the distinct experts of one layer of one
- * step, ascending), and what is replayed calls the policies as cache/slots.c does: the demand begins,
+ * step, ascending), and what is replayed calls the policies as the slots do: the demand begins,
  * what is resident is touched, then expert by expert the absent ones take a slot. Every read is taken
  * to be done before the next is issued. */
 #ifndef SLUICE_CACHE_REPLAY_H

@@ -10,13 +10,13 @@
  *                                                   ACTIVE --a chunk failed, none is out--> ENDED
  *   ENDED: status is OK, CANCELLED, ERR_IO (EIO, after one retry) or ERR_TRUNCATED (end of file)
  *
- * Of a request that failed or was cancelled no further chunk is sent, and it ends when those at the device are
- * back: once it is returned nobody writes into its memory. EINTR is retried at once, EAGAIN after a
- * growing pause; either a hundred times in a row is an error.
+ * Of a request that failed or was cancelled no further chunk is sent, and it ends when those at the
+ * device are back: once it is returned nobody writes into its memory. EINTR is retried at once,
+ * EAGAIN after a growing pause; either a hundred times in a row is an error.
  *
  * Priorities are strict: a chunk of a lower one goes to the device only while no higher one has a
  * chunk waiting; within one, first come first served. A demand so waits for at most the chunks
- * already at the device; and what nobody waits for, a prefetch or below, is kept to few of them,
+ * already at the device; and what nobody waits for, a prefetch or below, is kept to few of them: it
  * goes there only while all that is there is an eighth of what there may be (or nothing).
  *
  * O_DIRECT wants block-aligned offsets, lengths and addresses, safetensors align nothing: extents

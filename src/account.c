@@ -323,7 +323,7 @@ static void put_verdict(struct text *t, const struct account_report *r) {
 
 static const char *const kind_name[PREFETCH_KINDS] = { "hash", "gate", "sweep" };
 
-static struct prefetch_count prefetch_sum(const struct account_report *r, int kind) {
+struct prefetch_count account_prefetch(const struct account_report *r, enum prefetch_kind kind) {
     struct prefetch_count sum = { 0 };
     for (uint32_t layer = 0; r->prefetch && layer < r->n_layers; layer++) {
         const struct prefetch_count *c = &r->prefetch[layer * PREFETCH_KINDS + kind];
@@ -344,7 +344,7 @@ static struct prefetch_count prefetch_sum(const struct account_report *r, int ki
 static void put_prefetch(struct text *t, const struct account_report *r) {
     const char *before = "prefetch";
     for (int kind = 0; kind < PREFETCH_KINDS; kind++) {
-        struct prefetch_count c = prefetch_sum(r, kind);
+        struct prefetch_count c = account_prefetch(r, kind);
         if (!c.predicted && !c.read && !c.suspended)
             continue;
         put(t,
@@ -427,7 +427,7 @@ static json_t *prefetch_object(const struct prefetch_count *c) {
 static json_t *prefetch_json(const struct account_report *r) {
     json_t *root = json_object(), *layers = json_array();
     for (int kind = 0; kind < PREFETCH_KINDS; kind++) {
-        struct prefetch_count sum = prefetch_sum(r, kind);
+        struct prefetch_count sum = account_prefetch(r, kind);
         json_object_set_new(root, kind_name[kind], prefetch_object(&sum));
     }
     for (uint32_t i = 0; r->prefetch && i < r->n_layers * PREFETCH_KINDS; i++) {

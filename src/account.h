@@ -94,6 +94,9 @@ void account_report(const struct account *a, struct reader *reader, const struct
 /* Fill in what the kernel says, from `proc` ("/proc/self"). */
 void account_process(struct account_report *r, const char *proc);
 
+/* What became of predictions of one kind, over all layers. */
+struct prefetch_count account_prefetch(const struct account_report *r, enum prefetch_kind kind);
+
 /* For people: several lines, '\n' between and at the end; how many bytes snprintf would want. */
 size_t account_text(const struct account_report *r, char *out, size_t out_bytes);
 /* For machines: one JSON object, freed by the caller; NULL: no memory. */

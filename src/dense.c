@@ -165,7 +165,7 @@ void dense_read_ended(void *context, struct request *request) {
         ready(d, f);
         return;
     }
-    d->stats.failed += request->status != CANCELLED;
+    d->stats.failed += f->request[f->failed].status != CANCELLED;
     d->failed[f->unit] = true;
     f->state = is_awaited(d, f->unit) ? FRAME_FAILED : FRAME_EMPTY;
 }
@@ -292,7 +292,7 @@ struct event dense_event(struct dense *d, const struct dense_user *user) {
 void dense_check(const struct dense *d) {
     for (int i = 0; i < DENSE_FRAMES; i++) {
         const struct dense_frame *f = &d->frame[i];
-        assert(f->state == FRAME_LOADING ? f->n_under_way > 0 : f->n_under_way == 0 || !f->data);
+        assert((f->state == FRAME_LOADING) == (f->n_under_way > 0));
         assert(!f->held || f->state == FRAME_READY);
         assert(f->state == FRAME_EMPTY || d->plan->streamed[f->unit]);
         for (int k = 0; k < i; k++)

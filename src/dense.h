@@ -14,9 +14,10 @@
  * between steps: the next one finds the first two there.
  *
  * A unit is held only within one call of step_advance, never while something is awaited: a layer's
- * matrices have all been used when its experts are asked for. So steps cannot wait for each other,
- * at whatever layers they are; what a step waits for stays until it has had it. Steps that go
- * through the layers side by side use one read together.
+ * matrices have all been used when its experts are asked for. So steps that
+ * take turns cannot wait for each other, at whatever layers they are; but one that nobody advances
+ * keeps its place, and with two of them there may be none for a third. Steps that go through the
+ * layers side by side use one read together.
  *
  * Reads have a priority of their own (READ_AHEAD), below demands and above prefetches: a layer's
  * experts come before the next layer's dense weights, which are wanted for sure. What a step waits

@@ -376,6 +376,13 @@ static enum status end_step(struct group *g, struct err *err) {
     return status;
 }
 
+static bool any_flying(const struct flight *f) {
+    for (uint32_t i = 0; i < f->n_groups; i++)
+        if (f->groups[i].n_flying > 0)
+            return true;
+    return false;
+}
+
 // Groups that are not used any more are in their last step: one that begins now would leave their
 // sequences behind for a step.
 static bool others_will_come(const struct flight *f) {
@@ -389,7 +396,8 @@ static bool others_will_come(const struct flight *f) {
 static enum status take_turn(struct group *g, struct err *err) {
     if (g->n_flying == 0)
         even_out(g);
-    if (g->n == 0 || (g->n_flying == 0 && others_will_come(g->flight)))
+    bool may_begin = g->flight->n_prompts == 0 && !others_will_come(g->flight);
+    if (g->n == 0 || (g->n_flying == 0 && !may_begin))
         return DONE;
     enum status status = g->n_flying ? OK : begin_step(g, err);
     if (status == OK)
@@ -423,8 +431,10 @@ static enum status go_round(struct flight *f, struct err *err) {
 
 enum status flight_run(struct flight *f, struct err *err) {
     enum status status = err->status; // an old one would be taken for one of this call
+    // A pass over prompts goes through without taking turns: a step that stood still meanwhile might
+    // have what the pass waits for, a slot or a frame.
     while (status == OK && f->n_members > 0)
-        status = f->n_prompts ? take_prompts_in(f, err) : go_round(f, err);
+        status = f->n_prompts && !any_flying(f) ? take_prompts_in(f, err) : go_round(f, err);
     return status;
 }
 

@@ -3,7 +3,8 @@
  *   flight_add --> PROMPT --all of it is in--> DECODING --next() says so--> ended, and gone
  *
  * flight_run takes the prompts in first: rows of several in one pass, up to `chunk` of them, for a
- * pass reads each expert once, whomever its rows belong to. Then the sequences are dealt to groups as
+ * pass reads each expert once, whomever its rows belong to. (For one that comes later, the steps
+ * under way are ended, and no others begun.) Then the sequences are dealt to groups as
  * evenly as can be. Each group has a step of its own; they take turns, a layer at a time, so that
  * one computes while the experts of another are read, and the control thread waits when all of them
  * do. When a group's step is done its sequences are asked for their next tokens, those that have

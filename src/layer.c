@@ -485,12 +485,14 @@ enum status layer_draft_input(struct step *s, struct err *err) {
     const struct layer_weights *w = &s->engine->weights.layers[c->n_layers];
     struct dense *dense = &s->engine->dense;
     account_enter(&s->engine->account, ACTIVITY_ATTENTION);
-    if (step_embed(s, s->next, s->b.next, s->b.x, 1, err) != OK)
-        return err->status;
     enum status status =
         dense_hold(dense, &s->dense, dense_visit_layer(dense, &s->dense, c->n_layers), err);
     if (status != OK)
         return status;
+    if (step_embed(s, s->next, s->b.next, s->b.x, 1, err) != OK) {
+        dense_release(dense, &s->dense, false, event_now());
+        return err->status;
+    }
     normalize(s, s->b.x, w->enorm, s->n_rows, c->d);
     multiply(s, w->e_proj, s->b.x, s->b.y, s->n_rows);
     normalize(s, s->b.h, w->hnorm, s->n_rows * c->n_streams, c->d);

@@ -83,7 +83,7 @@ struct worth {
     double gained, lost; // bytes: of what was wanted, there by then; and see judge_read
     bool went_well;      // in the last step that was judged
     uint32_t n_steps;
-    uint32_t window; // reads under way at a time: what is queued takes a slot
+    uint32_t window; // reads under way at a time, and one to try: what is queued takes a slot
 };
 
 enum mark { MARK_PREDICTED = 1, MARK_READ = 2 };

@@ -21,9 +21,9 @@ enum prefetch_mode {
 enum prefetch_kind { PREFETCH_BY_HASH, PREFETCH_BY_GATE, PREFETCH_BY_SWEEP, PREFETCH_KINDS };
 
 /* Steps that had a prediction for the layer, and those in which it was left alone because reading
- * ahead had gained nothing there lately. Then experts, counted when the layer's own gate has chosen, over the steps that had a prediction:
- * right / predicted is the accuracy, right / wanted the coverage, in_vain / read the waste. Every
- * read ends up in one of used, in_vain, cancelled, lost. */
+ * ahead had gained nothing there lately. Then experts, counted when the layer's own gate has chosen,
+ * over the steps that had a prediction: right / predicted is the accuracy, right / wanted the
+ * coverage, in_vain / read the waste. Every read ends up in one of used, in_vain, cancelled, lost. */
 struct prefetch_count {
     uint64_t steps, suspended;
     uint64_t wanted;    /* by the layer */

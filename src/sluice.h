@@ -167,7 +167,8 @@ struct step_options {
 /* Buffers for steps of the engine: at most its chunk rows and n_sequences spans. ERR_MEMORY. */
 enum status step_open(struct step **out, struct sluice *s, struct err *err);
 /* For sequences that decode: at most n_sequences rows. Several steps of one engine may be under way
- * and take turns, as many as sluice_options announced; they are opened for sequences that have nothing
+ * and take turns (all of them: one that stands still may have the memory that another waits for), as
+ * many as sluice_options announced; they are opened for sequences that have nothing
  * in common, and what one does never shows in another's results. ERR_MEMORY. */
 enum status step_open_narrow(struct step **out, struct sluice *s, struct err *err);
 uint32_t step_max_rows(const struct step *s);

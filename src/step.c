@@ -305,7 +305,7 @@ void step_wait(struct step *s, uint64_t timeout_ns) {
     enum activity before = account->activity;
     account_phase(account, s->phase);
     account_step(account, s->number, s->n_rows);
-    account_layer(account, s->layer);
+    account_layer(account, s->state == STEP_HEAD ? TRACE_NOWHERE : s->layer);
     account_enter(account, s->dense.waiting ? ACTIVITY_WAIT_DENSE : ACTIVITY_WAIT);
     event_wait(step_event(s), timeout_ns);
     put_down(s, before);

@@ -79,8 +79,9 @@ struct weights_options {
     void *context;
 };
 
-/* Read all dense weights that are not streamed. ERR_MEMORY, ERR_IO, ERR_TRUNCATED, ERR_INPUT (a routing table that names
- * an expert there is not, an expert whose matrices do not go together), CANCELLED. Safe to close after any result. cp and ops must outlive it. */
+/* Read all dense weights that are not streamed. ERR_MEMORY, ERR_IO, ERR_TRUNCATED, ERR_INPUT (a
+ * routing table that names an expert there is not, an expert whose matrices do not go together),
+ * CANCELLED. Safe to close after any result. cp and ops must outlive it. */
 enum status weights_load(struct weights *w, const struct checkpoint *cp, struct ops *ops,
                          const struct weights_options *options, struct err *err);
 void weights_close(struct weights *w);

@@ -216,25 +216,24 @@ static double number(const char *one, const char *other) {
 
 static void one_read_in_a_thousand_that_fails_is_not_seen(void **state) {
     (void)state;
-    char *want = undisturbed("600");
     struct drive d, like = sound;
     like.fails_every = 1000;
-    assert_int_equal(run_on(&d, &like, "600"), 0);
-    char *is = program_read(dir, "out", NULL);
-    assert_string_equal(is, want);
+    assert_int_equal(run_on(&d, &like, "600"), 0); // may skip: nothing is allocated by then
     assert_true(d.n_failed >= 3);
     assert_true(number("disk", "retries") > 0); // loading has a reader of its own
     assert_true(number("disk", "retries") <= (double)d.n_failed);
     assert_int_equal((int)number("disk", "failed"), 0);
+    char *is = program_read(dir, "out", NULL), *want = undisturbed("600");
+    assert_string_equal(is, want);
     free(is);
     free(want);
 }
 
 static void a_drive_that_dies_is_named_with_the_place(void **state) {
     (void)state;
-    char *want = undisturbed("200");
     struct drive d, like = sound;
     assert_int_equal(run_on(&d, &like, "200"), 0);
+    char *want = undisturbed("200");
     like.dies_after = d.n_reads - 100; // while it says something
     assert_int_equal(run_on(&d, &like, "200"), 1);
     char *is = program_read(dir, "out", NULL), *err = program_read(dir, "err", NULL);
@@ -253,9 +252,9 @@ static void a_drive_that_dies_is_named_with_the_place(void **state) {
 
 static void a_drive_that_stalls_for_five_seconds_is_waited_for(void **state) {
     (void)state;
-    char *want = undisturbed("100");
     struct drive d, like = sound;
     assert_int_equal(run_on(&d, &like, "100"), 0);
+    char *want = undisturbed("100");
     like.stalls_at = d.n_reads - 50;
     like.stall_ms = 5000;
     assert_int_equal(run_on(&d, &like, "100"), 0);

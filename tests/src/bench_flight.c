@@ -3,11 +3,12 @@
  *     build/tests/src/bench_flight DIR TOKENS [SEQUENCES]
  *
  * So many sequences (4) with prompts cut out of the ids in the file TOKENS decode 50 tokens each, the
- * most likely ones, in one group, two, three, and as many as src/pace.h finds (0), with the checkpoint in DIR, which should be a trained one, from a modelled disk
- * that reads one expert in one unit of time and has two at a time. Attention of a layer takes what the
- * table says in the same unit, whatever the rows (the weights cross memory once a step), each of
- * the layer's distinct experts a tenth. Time a token against one group, the share of the time that the
- * disk was idle, and reads a token, at four cache sizes, prefetch off and on. */
+ * most likely ones, in one group, two, three, and as many as src/pace.h finds (0). DIR is a checkpoint,
+ * which should be a trained one; a modelled disk reads one expert in one unit of time and has two at a
+ * time. Attention of a layer takes what the table says in the same unit, whatever the rows (the weights
+ * cross memory once a step), each of the layer's distinct experts a tenth. Time a token against one
+ * group, the share of the time that the disk was idle, and reads a token, at four cache sizes, prefetch
+ * off and on. */
 #include "src/engine.h"
 #include "src/flight.h"
 #include "tests/support/shard_disk.h"

@@ -494,6 +494,134 @@ static void steps_at_different_layers_do_not_wait_for_each_other(void **state) {
     free(reference);
 }
 
+// --- reads that fail ahead of need ---------------------------------------------------------------
+
+// Least memory, from a drive whose first chunk fails so often; that has been tried, ahead of need.
+struct unlucky {
+    struct disk *inner, *disk;
+    struct sluice *engine;
+    struct side side[2];
+};
+
+static struct unlucky *open_unlucky(uint32_t times) {
+    struct unlucky *u = calloc(1, sizeof *u);
+    struct err err = { .status = OK };
+    struct disk_faulty_options faults = {
+        .rules = { { .fault = FAULT_EIO, .nth = 1, .times = times } }, .n_rules = 1
+    };
+    assert_int_equal(disk_pread_open(&u->inner, 4, &err), OK);
+    assert_int_equal(disk_faulty_open(&u->disk, u->inner, &faults, &err), OK);
+    struct sluice_options o = options_of(least_ram());
+    o.disk = u->disk;
+    o.prefetch = PREFETCH_OFF;
+    u->engine = test_engine(&o);
+    const struct dense *d = &u->engine->dense;
+    for (int i = 0; d->stats.failed + d->stats.units < DENSE_FRAMES; i++) {
+        assert_true(i < 1000);
+        event_wait(reader_event(u->engine->reader), 10000000);
+        slots_take_in(u->engine->slots);
+    }
+    assert_int_equal(d->stats.failed, 1);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(sluice_sequence(u->engine, &u->side[i].sequence, &err), OK);
+        assert_int_equal(step_open(&u->side[i].step, u->engine, &err), OK);
+    }
+    return u;
+}
+
+static void close_unlucky(struct unlucky *u) {
+    for (int i = 0; i < 2; i++) {
+        step_close(u->side[i].step);
+        sequence_close(u->side[i].sequence);
+    }
+    sluice_close(u->engine);
+    disk_close(u->disk);
+    disk_close(u->inner);
+    free(u);
+}
+
+static bool finish_side(struct unlucky *u, struct side *s, uint32_t *n_errors) {
+    struct err err = { .status = OK };
+    enum status status = step_advance(s->step, &err);
+    dense_check(&u->engine->dense);
+    if (status == OK)
+        step_commit(s->step);
+    else if (status == AGAIN)
+        event_wait(step_event(s->step), 1000000);
+    else
+        ++*n_errors;
+    err_clear(&err);
+    return status == OK;
+}
+
+static void what_failed_ahead_of_need_is_read_again_when_it_is_needed_and_not_before(void **state) {
+    (void)state;
+    make_model(&(struct make_options){ .n_shards = 2 });
+    struct sluice_options o = options_of(ample_ram());
+    struct logits *reference = compute(&o, N_TOKENS);
+    struct unlucky *u = open_unlucky(4);
+    const struct dense *d = &u->engine->dense;
+    struct err err = { .status = OK };
+    uint32_t n_errors = 0;
+    for (int i = 0; i < 5; i++) {
+        begin_side(&u->side[0], 1);
+        for (int frame = 0; frame < DENSE_FRAMES; frame++)
+            assert_int_not_equal(d->frame[frame].state, FRAME_LOADING);
+        step_abandon(u->side[0].step);
+    }
+    // It fails once more, and who has waited for it is gone before it is told.
+    begin_side(&u->side[0], 1);
+    assert_int_equal(step_advance(u->side[0].step, &err), AGAIN);
+    for (int i = 0; d->stats.failed < 2; i++) {
+        assert_true(i < 1000);
+        event_wait(reader_event(u->engine->reader), 10000000);
+        slots_take_in(u->engine->slots);
+    }
+    step_abandon(u->side[0].step);
+    dense_check(d);
+    begin_side(&u->side[0], 1);
+    for (int i = 0; !finish_side(u, &u->side[0], &n_errors); i++)
+        assert_true(i < 5000);
+    assert_int_equal(n_errors, 0);
+    assert_memory_equal(u->side[0].logits.trunk[0], reference->trunk[0],
+                        sizeof reference->trunk[0]);
+    close_unlucky(u);
+    free(reference);
+}
+
+// It fails again where one step, the younger, waits for it, or both.
+static void one_of_those_that_wait_is_told_and_the_others_have_it_read_again(void **state) {
+    (void)state;
+    make_model(&(struct make_options){ .n_shards = 2 });
+    struct sluice_options o = options_of(ample_ram());
+    struct logits *reference = compute(&o, N_TOKENS);
+    for (int n_waiting = 1; n_waiting <= 2; n_waiting++) {
+        struct unlucky *u = open_unlucky(4);
+        uint32_t n_errors = 0;
+        bool done[2] = { false }, told[2] = { false };
+        begin_side(&u->side[0], 1);
+        begin_side(&u->side[1], 1);
+        for (int i = 0; !done[0] || !done[1]; i++) {
+            assert_true(i < 5000);
+            for (int k = 1; k >= 0; k--) {
+                // Who has been told does not try again until the other has gone on without.
+                bool rests =
+                    k == 0 && n_waiting == 1 ? !done[1] : n_waiting == 2 && told[k] && !done[!k];
+                uint32_t before = n_errors;
+                if (!done[k] && !rests)
+                    done[k] = finish_side(u, &u->side[k], &n_errors);
+                told[k] |= n_errors > before;
+            }
+        }
+        assert_int_equal(n_errors, 1);
+        for (int i = 0; i < 2; i++)
+            assert_memory_equal(u->side[i].logits.trunk[0], reference->trunk[0],
+                                sizeof reference->trunk[0]);
+        close_unlucky(u);
+    }
+    free(reference);
+}
+
 // --- cancelling, going back ----------------------------------------------------------------------
 
 static bool after_some_calls(void *context) {
@@ -564,6 +692,8 @@ int main(void) {
         FIXTURE_TEST(a_file_that_ends_early_is_told_and_can_be_retried),
         FIXTURE_TEST(a_shard_truncated_meanwhile_is_named_at_every_try),
         FIXTURE_TEST(steps_at_different_layers_do_not_wait_for_each_other),
+        FIXTURE_TEST(what_failed_ahead_of_need_is_read_again_when_it_is_needed_and_not_before),
+        FIXTURE_TEST(one_of_those_that_wait_is_told_and_the_others_have_it_read_again),
         FIXTURE_TEST(a_cancelled_step_goes_on_or_is_given_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

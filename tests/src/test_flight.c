@@ -308,6 +308,11 @@ static void prompts_share_a_pass(void **state) {
     assert_int_equal(account->steps[PHASE_PREFILL], 1);
     assert_int_equal(account->tokens[PHASE_PREFILL], 40 + 21 + 1 + 21 + 60);
     close_world(&w);
+    open_world(&w, &o, 2, N_MEMBERS);
+    w.options.chunk = 50; // 143 tokens in passes of 50
+    fly(&w);
+    assert_int_equal(sluice_account(w.engine)->steps[PHASE_PREFILL], 3);
+    close_world(&w);
 }
 
 // --- on the virtual clock ------------------------------------------------------------------------
@@ -372,6 +377,39 @@ static struct timing time_of(uint32_t n_groups, uint32_t n_slots, enum prefetch_
     close_world(&w);
     disk_close(o.disk);
     return t;
+}
+
+// Two slots, streamed dense weights or not. A pass over prompts takes no turns: a step that stood still
+// meanwhile might have what it waits for.
+static void one_that_comes_later_needs_no_more_memory(void **state) {
+    (void)state;
+    for (uint32_t i = 0; i < 24; i++) {
+        struct machine machine = { .attention_ns = UNIT_NS / 2, .expert_ns = UNIT_NS / 10 };
+        struct tap tap = { .context = &machine, .wants = moment, .see = look_away };
+        struct sluice_options o = engine_options(2 + i % 2);
+        struct sluice_fit fit;
+        struct err err = { .status = OK };
+        struct world w;
+        clock_virtual_init(&machine.clock);
+        o.n_slots = 2;
+        assert_int_equal(sluice_fit(&o, &fit, &err), OK);
+        o.ram_bytes = i / 2 % 2 ? fit.needed_bytes : o.ram_bytes;
+        struct disk_model_options model = { .clock = &machine.clock,
+                                            .bytes_per_s = fit.slot_bytes * (1000000000u / UNIT_NS),
+                                            .latency_ns = UNIT_NS / 50,
+                                            .depth = 2 };
+        o.disk = shard_disk_open(&model);
+        open_world(&w, &o, 2 + i % 2, N_MEMBERS - 1);
+        w.options.tap = &tap;
+        w.options.clock = &machine.clock.clock;
+        w.add_after = 5 + 3 * (i / 4);
+        w.cancel_after = 100000; // rather than wait forever
+        fly(&w);
+        assert_int_equal(w.n_speakers, N_MEMBERS);
+        all_said_what_they_say_alone(&w);
+        close_world(&w);
+        disk_close(o.disk);
+    }
 }
 
 // A layer's attention takes as long as half an expert's read. One group leaves the disk idle whenever it
@@ -608,12 +646,15 @@ static char *recorded_rows(uint32_t n_groups) {
     struct routing_step step;
     char *lines[512], *all;
     size_t n = 0, n_bytes;
+    uint32_t n_rows_of[N_MEMBERS] = { 0 };
     enum status status;
     assert_int_equal(routing_reader_open(&r, path, &err), OK);
     while ((status = routing_reader_next(r, &step, &err)) == OK)
         for (uint32_t row = 0; row < step.n_rows; row++) {
             FILE *text = open_memstream(&lines[n++], &n_bytes);
             assert_true(text && n < 512);
+            assert_true(step.sequence[row] < N_MEMBERS);
+            n_rows_of[step.sequence[row]]++;
             fprintf(text, "%u %u %u:", step.sequence[row], step.position[row], step.token[row]);
             for (uint32_t block = 0; block < step.n_blocks; block++)
                 for (uint32_t k = 0; k < 2; k++)
@@ -626,6 +667,8 @@ static char *recorded_rows(uint32_t n_groups) {
     unlink(path);
     // Every token of every prompt, and all that was said but the last ones.
     assert_int_equal(n, 40 + 21 + 1 + 21 + 60 + 13 + 8 + MOST - 1 + 8 + 0);
+    for (uint32_t i = 0; i < N_MEMBERS; i++)
+        assert_int_equal(n_rows_of[i], models[i].n_prompt + models[i].n_wanted - 1);
     qsort(lines, n, sizeof *lines, by_text);
     FILE *text = open_memstream(&all, &n_bytes);
     for (size_t i = 0; i < n; i++) {
@@ -656,6 +699,7 @@ int main(void) {
         cmocka_unit_test(groups_that_end_unevenly_are_made_even),
         cmocka_unit_test(nobody_is_left_behind_where_all_is_at_hand),
         cmocka_unit_test(prompts_share_a_pass),
+        cmocka_unit_test(one_that_comes_later_needs_no_more_memory),
         cmocka_unit_test(two_groups_leave_the_disk_idle_less_than_one),
         cmocka_unit_test(the_number_of_groups_that_is_faster_is_found),
         cmocka_unit_test(groups_on_the_virtual_clock_do_the_same_every_time),

@@ -65,6 +65,15 @@ static void trials_that_fail_become_rare(void **state) {
     assert_true(r.n_used[1] < 2000 * N_SEQUENCES / 20);
 }
 
+static void trials_are_never_rarer_than_that(void **state) {
+    (void)state;
+    struct run r = begin(1200, 1000);
+    decode(&r, 2 * PACE_LAST * PACE_WINDOW, N_SEQUENCES);
+    r.n_changes = 0;
+    decode(&r, 4 * (PACE_LAST + 2) * PACE_WINDOW, N_SEQUENCES);
+    assert_true(r.n_changes >= 2 * 3);
+}
+
 static void a_gain_within_the_noise_changes_nothing(void **state) {
     (void)state;
     struct run r = begin(980, 1000);
@@ -77,9 +86,35 @@ static void what_was_faster_is_tried_again_when_it_may_be_slower(void **state) {
     struct run r = begin(500, 1000);
     decode(&r, 300, N_SEQUENCES);
     assert_int_equal(steady(&r), 1);
+    assert_true(r.pace.patience > PACE_FIRST); // two groups were tried again, in vain
     r.cost_ns[1] = 2000;
     decode(&r, PACE_LAST * PACE_WINDOW * 2, N_SEQUENCES);
     assert_int_equal(steady(&r), 2);
+}
+
+static void after_a_change_it_is_patient_anew_no_more_than_at_first(void **state) {
+    (void)state;
+    struct run r = begin(1200, 1000);
+    decode(&r, 300, N_SEQUENCES);
+    assert_true(r.pace.patience > PACE_FIRST);
+    r.cost_ns[1] = 500;
+    while (r.pace.now == 2 || r.pace.trial)
+        decode(&r, 1, N_SEQUENCES);
+    assert_int_equal(r.pace.patience, PACE_FIRST);
+}
+
+// The first token of each sequence after a change may cost what it likes: here, what a window does.
+static void a_change_itself_is_not_measured(void **state) {
+    (void)state;
+    struct run r = begin(900 * PACE_WINDOW, 1000);
+    while (!r.pace.trial)
+        decode(&r, 1, N_SEQUENCES);
+    if (r.pace.n_settling > 0)
+        decode(&r, 1, N_SEQUENCES);
+    r.cost_ns[1] = 900;
+    decode(&r, PACE_WINDOW, N_SEQUENCES);
+    assert_false(r.pace.trial);
+    assert_int_equal(r.pace.now, 1);
 }
 
 static void sequences_that_go_end_a_trial(void **state) {
@@ -100,8 +135,11 @@ int main(void) {
         cmocka_unit_test(short_answers_see_no_trial),
         cmocka_unit_test(one_group_is_found_where_it_is_faster),
         cmocka_unit_test(trials_that_fail_become_rare),
+        cmocka_unit_test(trials_are_never_rarer_than_that),
         cmocka_unit_test(a_gain_within_the_noise_changes_nothing),
         cmocka_unit_test(what_was_faster_is_tried_again_when_it_may_be_slower),
+        cmocka_unit_test(after_a_change_it_is_patient_anew_no_more_than_at_first),
+        cmocka_unit_test(a_change_itself_is_not_measured),
         cmocka_unit_test(sequences_that_go_end_a_trial),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,6 +2,7 @@
 #include "io/disk.h"
 #include "src/engine.h"
 #include "src/step.h"
+#include "tests/support/checkpoint_fixture.h"
 #include "tests/support/engine.h"
 #include "tests/support/shard_disk.h"
 
@@ -63,22 +64,13 @@ static void run_close(struct run *r) {
 // What a report says of one kind, over all layers.
 static struct prefetch_count total(struct run *r, enum prefetch_kind kind) {
     struct account_report report;
-    struct prefetch_count sum = { 0 };
     sluice_report(r->engine, &report);
     for (uint32_t layer = 0; layer < report.n_layers; layer++) {
         const struct prefetch_count *c = &report.prefetch[layer * PREFETCH_KINDS + kind];
         assert_true(c->right <= c->wanted && c->right <= c->predicted);
         assert_int_equal(c->read, c->used + c->in_vain + c->cancelled + c->lost);
-        sum.wanted += c->wanted;
-        sum.predicted += c->predicted;
-        sum.right += c->right;
-        sum.read += c->read;
-        sum.used += c->used;
-        sum.in_vain += c->in_vain;
-        sum.cancelled += c->cancelled;
-        sum.lost += c->lost;
     }
-    return sum;
+    return account_prefetch(&report, kind);
 }
 
 static uint64_t all_reads(struct run *r) {
@@ -435,6 +427,82 @@ static void a_sweep_reads_hardly_more_than_without(void **state) {
                 off.misses + off.misses / 20 + count.in_vain + count.lost);
 }
 
+// --- wide steps, several layers routed by table --------------------------------------------------
+
+#define TABLE_LAYERS 5 // of the made checkpoint, all of them; the committed one has one
+#define WIDE_STEPS   6
+
+// Experts that were asked for when the layer before them had been computed, and those further on.
+struct ahead {
+    const struct sluice *engine;
+    uint32_t n_next, n_further;
+};
+
+static bool look_ahead(void *context, uint32_t layer, enum tap_point point) {
+    struct ahead *a = context;
+    const struct config *c = &a->engine->cp.config;
+    for (uint32_t l = layer + 1; point == TAP_FFN_OUT && l < c->n_layers; l++)
+        for (uint32_t e = 0; e < c->n_experts; e++)
+            if (slots_state(a->engine->slots, l * c->n_experts + e) != SLOT_EMPTY)
+                (*(l == layer + 1 ? &a->n_next : &a->n_further))++;
+    return false;
+}
+
+// Each wants all experts; the first finds none and is looked at. On the virtual clock.
+static struct slots_stats wide_steps(uint32_t n_slots, struct ahead *a) {
+    struct clock_virtual clock;
+    struct slots_stats stats;
+    struct err err = { .status = OK };
+    struct run r;
+    const char *dir = fixture.dir;
+    int32_t tokens[N_PREFILL];
+    clock_virtual_init(&clock);
+    struct disk_model_options model = {
+        .clock = &clock, .bytes_per_s = 1000000000, .latency_ns = 100000, .depth = 8
+    };
+    struct sluice_options o = test_options();
+    o.dirs = &dir;
+    o.prefetch = PREFETCH_HASH;
+    o.n_slots = n_slots;
+    o.disk = shard_disk_open(&model);
+    run_open(&r, &o);
+    *a = (struct ahead){ .engine = r.engine };
+    struct tap tap = { .context = a, .wants = look_ahead };
+    for (int32_t n = 0; n < WIDE_STEPS; n++) {
+        for (int32_t i = 0; i < N_PREFILL; i++)
+            tokens[i] = (n * 31 + i * 7) % (int32_t)fixture.small.vocab;
+        struct span span = {
+            .sequence = r.sequence, .tokens = tokens, .n_tokens = N_PREFILL, .next_token = -1
+        };
+        struct step_options options = { .tap = n == 0 ? &tap : NULL };
+        assert_int_equal(step_begin(r.step, &span, 1, &options, &err), OK);
+        assert_int_equal(step_run(r.step, NULL, NULL, &err), OK);
+        step_commit(r.step);
+    }
+    balances(&r);
+    slots_stats(r.engine->slots, &stats);
+    run_close(&r);
+    disk_close(o.disk);
+    return stats;
+}
+
+// All tables at once would evict what the layers before them are about to use.
+static void tables_are_read_ahead_of_the_next_layer_only(void **state) {
+    (void)state;
+    struct ahead a;
+    const uint32_t n_experts = fixture.small.n_experts, n_all = TABLE_LAYERS * n_experts;
+    fixture.small.n_layers = fixture.small.n_hash_layers = TABLE_LAYERS;
+    fixture_make(&(struct make_options){ .n_shards = 1 });
+    for (uint32_t n_slots = n_experts + 2; n_slots <= n_all; n_slots += 6) {
+        struct slots_stats stats = wide_steps(n_slots, &a);
+        assert_int_equal(a.n_next, n_all - n_experts);
+        assert_int_equal(a.n_further, 0);
+        assert_int_equal(stats.demanded, WIDE_STEPS * n_all);
+        if (n_slots > n_all / 2) // what is there is found again
+            assert_true(stats.misses + stats.prefetched < stats.demanded);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_do_not_depend_on_prefetch),
@@ -449,6 +517,7 @@ int main(void) {
         cmocka_unit_test(early_gates_rest_where_there_is_nothing_to_hide_reads_in),
         cmocka_unit_test(all_of_a_layer_is_asked_for_where_the_one_before_wanted_nearly_all),
         cmocka_unit_test(a_sweep_reads_hardly_more_than_without),
+        FIXTURE_TEST(tables_are_read_ahead_of_the_next_layer_only),
     };
     return cmocka_run_group_tests(tests, make_reference, free_reference);
 }

@@ -68,20 +68,7 @@ static uint64_t bytes_read(const struct account_report *r) {
 // What was counted of all layers' gates since `from`.
 static struct prefetch_count of_gates(const struct account_report *r,
                                       const struct prefetch_count *from) {
-    struct prefetch_count sum = { 0 };
-    for (uint32_t layer = 0; layer < r->n_layers; layer++) {
-        const struct prefetch_count *c = &r->prefetch[layer * PREFETCH_KINDS + PREFETCH_BY_GATE];
-        sum.steps += c->steps;
-        sum.suspended += c->suspended;
-        sum.wanted += c->wanted;
-        sum.predicted += c->predicted;
-        sum.right += c->right;
-        sum.read += c->read;
-        sum.used += c->used;
-        sum.in_vain += c->in_vain;
-        sum.cancelled += c->cancelled;
-        sum.lost += c->lost;
-    }
+    struct prefetch_count sum = account_prefetch(r, PREFETCH_BY_GATE);
     sum.steps -= from->steps;
     sum.suspended -= from->suspended;
     sum.wanted -= from->wanted;

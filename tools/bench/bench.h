@@ -1,6 +1,6 @@
 /* tools/bench/bench.h - `sluice bench WHAT`: the measurements, each a command of its own.
  *
- * A measurement lies in tools/bench_WHAT.c, which defines its `const struct command bench_WHAT`
+ * A measurement lies in tools/bench/WHAT.c, which defines its `const struct command bench_WHAT`
  * (named "bench WHAT", with a bit in enum command_bit), and is a row of the table in bench.c:
  * dispatch, `sluice bench` and the suggestions follow from it. */
 #ifndef SLUICE_TOOLS_BENCH_BENCH_H

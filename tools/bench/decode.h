@@ -12,7 +12,9 @@
  *   idle, wanted    as recording.h has them
  *
  * With several groups a round may end within a step of one of them: what it has asked for arrives
- * before the next round, and is there then.
+ * before the next round, and is there then. So are dense weights that are read ahead of the next step,
+ * two units of them: in short rounds a token reads less than it does in a long run, and takes less time,
+ * which goes for the bound alike.
  *
  * Ratios are taken within a round; of the rounds' ratios the median and the quartiles are told. As a
  * control, the disk against itself: the ratios of neighbouring looks. */

@@ -1,7 +1,7 @@
 #include "tools/bench/decode.h"
 #include "tools/bench/quartiles.h"
+#include "tools/bench/report.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 
 // What is told of the rounds together.
@@ -11,10 +11,6 @@ struct summary {
     double wait_bytes, bound_ns, bound_compute_ns;
     struct quartiles rate, drift, tokens_per_s, awaited_rate, awaited_share, time_by_bound;
 };
-
-static double share_of(double part, double whole) {
-    return whole > 0 ? part / whole : 0;
-}
 
 static void add_up(struct summary *s, const struct decode_result *d) {
     for (uint32_t i = 0; i < d->n_rounds; i++) {
@@ -38,7 +34,7 @@ static void add_up(struct summary *s, const struct decode_result *d) {
 }
 
 static double awaited_rate(const struct decode_round *r) {
-    return share_of(r->window.figures.wait_bytes, (double)r->window.figures.wait_ns * 1e-9);
+    return report_share(r->window.figures.wait_bytes, (double)r->window.figures.wait_ns * 1e-9);
 }
 
 static enum status summarize(const struct decode_result *d, struct summary *s, struct err *err) {
@@ -55,7 +51,8 @@ static enum status summarize(const struct decode_result *d, struct summary *s, s
         values[i] = d->looks[i + 1] / d->looks[i];
     s->drift = quartiles_of(values, d->n_looks ? d->n_looks - 1 : 0);
     for (uint32_t i = 0; i < n; i++)
-        values[i] = share_of(d->rounds[i].n_tokens, (double)d->rounds[i].window.figures.ns * 1e-9);
+        values[i] =
+            report_share(d->rounds[i].n_tokens, (double)d->rounds[i].window.figures.ns * 1e-9);
     s->tokens_per_s = quartiles_of(values, n);
     for (uint32_t i = 0; i < n; i++)
         if (d->rounds[i].window.figures.wait_ns > 0)
@@ -67,7 +64,7 @@ static enum status summarize(const struct decode_result *d, struct summary *s, s
             values[n_waits++] = awaited_rate(&d->rounds[i]) / d->rounds[i].rate;
     s->awaited_share = quartiles_of(values, n_waits);
     for (uint32_t i = 0; i < n; i++)
-        values[i] = share_of((double)d->rounds[i].window.figures.ns, d->rounds[i].bound.ns);
+        values[i] = report_share((double)d->rounds[i].window.figures.ns, d->rounds[i].bound.ns);
     s->time_by_bound = quartiles_of(values, n);
     free(values);
     return OK;
@@ -76,7 +73,7 @@ static enum status summarize(const struct decode_result *d, struct summary *s, s
 // --- for people ----------------------------------------------------------------------------------
 
 static double percent(uint64_t part, uint64_t whole) {
-    return 100 * share_of((double)part, (double)whole);
+    return 100 * report_share((double)part, (double)whole);
 }
 
 static void print_head(const struct decode_result *d, FILE *out) {
@@ -89,7 +86,7 @@ static void print_head(const struct decode_result *d, FILE *out) {
     if (d->n_groups > 1)
         fprintf(out, " in %u groups", d->n_groups);
     fprintf(out, ", prompt of %u tokens (%.1f tokens/s)\n\n", d->n_prompt,
-            share_of((double)d->n_prompt * d->n_sequences, d->prompt_s));
+            report_share((double)d->n_prompt * d->n_sequences, d->prompt_s));
 }
 
 static void print_times(const struct summary *s, FILE *out) {
@@ -137,9 +134,9 @@ static void print_disk(const struct decode_result *d, const struct summary *s, F
 // A step of all sequences is a token of each.
 static void print_bound(const struct decode_result *d, const struct summary *s, FILE *out) {
     double n_steps = (double)s->n_tokens / d->n_sequences;
-    double step_ms = share_of((double)s->ns * 1e-6, n_steps);
-    double bound_ms = share_of(s->bound_ns * 1e-6, n_steps);
-    double compute_ms = share_of(s->bound_compute_ns * 1e-6, n_steps);
+    double step_ms = report_share((double)s->ns * 1e-6, n_steps);
+    double bound_ms = report_share(s->bound_ns * 1e-6, n_steps);
+    double compute_ms = report_share(s->bound_compute_ns * 1e-6, n_steps);
     fprintf(out, "%-15s%.2f ms; over an ideal disk of that rate %.2f ms, of them\n", "a step takes",
             step_ms, bound_ms);
     fprintf(out, "%-15s%.2f of arithmetic: %.3f (%.3f to %.3f) times its bound\n", "", compute_ms,
@@ -152,14 +149,14 @@ enum status decode_text(const struct decode_result *d, FILE *out, struct err *er
         return err->status;
     print_head(d, out);
     fprintf(out, "%-15s%.3g tokens/s (quartiles of %u rounds %.3g to %.3g), %llu tokens\n",
-            "decode", share_of((double)s.n_tokens, (double)s.ns * 1e-9), d->n_rounds,
+            "decode", report_share((double)s.n_tokens, (double)s.ns * 1e-9), d->n_rounds,
             s.tokens_per_s.low, s.tokens_per_s.high, (unsigned long long)s.n_tokens);
     fprintf(out, "%-15s%.4g MB a token; %.1f experts wanted, %.1f %% found in memory\n", "",
-            share_of((double)s.bytes * 1e-6, (double)s.n_tokens),
-            share_of((double)s.demanded, (double)s.n_tokens), percent(s.hits, s.demanded));
+            report_share((double)s.bytes * 1e-6, (double)s.n_tokens),
+            report_share((double)s.demanded, (double)s.n_tokens), percent(s.hits, s.demanded));
     if (s.dense_bytes)
         fprintf(out, "%-15s%.4g MB of them are dense weights, which do not fit in memory\n", "",
-                share_of((double)s.dense_bytes * 1e-6, (double)s.n_tokens));
+                report_share((double)s.dense_bytes * 1e-6, (double)s.n_tokens));
     print_times(&s, out);
     print_disk(d, &s, out);
     print_bound(d, &s, out);
@@ -173,39 +170,28 @@ enum status decode_text(const struct decode_result *d, FILE *out, struct err *er
 
 // --- for programs --------------------------------------------------------------------------------
 
-static json_t *whole(uint64_t n) {
-    return json_integer((json_int_t)n);
-}
-
-static void put(json_t *object, const char *key, json_t *value) {
-    json_object_set_new(object, key, value);
-}
-
 static json_t *quartiles(struct quartiles q) {
     return json_pack("{sf sf sf}", "low", q.low, "median", q.median, "high", q.high);
 }
 
 static json_t *one_round(const struct decode_round *r) {
     const struct recording_figures *f = &r->window.figures;
-    json_t *o = json_object(), *activities = json_object();
-    put(o, "tokens", whole(r->n_tokens));
-    put(o, "seconds", json_real((double)f->ns * 1e-9));
-    put(o, "wait_seconds", json_real((double)f->wait_ns * 1e-9));
-    put(o, "wait_bytes", json_real(f->wait_bytes));
-    put(o, "idle_seconds", json_real((double)f->idle_ns * 1e-9));
-    put(o, "idle_wanted_seconds", json_real((double)f->idle_wanted_ns * 1e-9));
-    for (int a = 0; a < ACTIVITIES; a++)
-        put(activities, activity_name((enum activity)a),
-            json_real((double)f->activity_ns[a] * 1e-9));
-    put(o, "activity_seconds", activities);
-    put(o, "bytes", whole(r->window.bytes));
-    put(o, "dense_bytes", whole(r->window.dense_bytes));
-    put(o, "kernel_bytes", whole(r->window.kernel_bytes));
-    put(o, "experts_wanted", whole(r->window.demanded));
-    put(o, "experts_found", whole(r->window.hits));
-    put(o, "disk_bytes_per_s", json_real(r->rate));
-    put(o, "bound_seconds", json_real(r->bound.ns * 1e-9));
-    put(o, "bound_wait_seconds", json_real(r->bound.wait_ns * 1e-9));
+    json_t *o = json_object();
+    report_put(o, "tokens", report_whole(r->n_tokens));
+    report_put(o, "seconds", json_real((double)f->ns * 1e-9));
+    report_put(o, "wait_seconds", json_real((double)f->wait_ns * 1e-9));
+    report_put(o, "wait_bytes", json_real(f->wait_bytes));
+    report_put(o, "idle_seconds", json_real((double)f->idle_ns * 1e-9));
+    report_put(o, "idle_wanted_seconds", json_real((double)f->idle_wanted_ns * 1e-9));
+    report_put(o, "activity_seconds", report_activities(f->activity_ns));
+    report_put(o, "bytes", report_whole(r->window.bytes));
+    report_put(o, "dense_bytes", report_whole(r->window.dense_bytes));
+    report_put(o, "kernel_bytes", report_whole(r->window.kernel_bytes));
+    report_put(o, "experts_wanted", report_whole(r->window.demanded));
+    report_put(o, "experts_found", report_whole(r->window.hits));
+    report_put(o, "disk_bytes_per_s", json_real(r->rate));
+    report_put(o, "bound_seconds", json_real(r->bound.ns * 1e-9));
+    report_put(o, "bound_wait_seconds", json_real(r->bound.wait_ns * 1e-9));
     return o;
 }
 
@@ -215,36 +201,39 @@ static json_t *result_json(const struct decode_result *d, const struct summary *
         json_array_append_new(rounds, one_round(&d->rounds[i]));
     for (uint32_t i = 0; i < d->n_looks; i++)
         json_array_append_new(looks, json_real(d->looks[i]));
-    put(o, "version", json_string(SLUICE_VERSION));
-    put(o, "model", json_string(d->model));
-    put(o, "engine", json_string(d->engine));
-    put(o, "layers", whole(d->config->n_layers));
-    put(o, "expert_bytes", whole(d->expert_bytes));
-    put(o, "slots", whole(d->fit->n_slots));
-    put(o, "experts_total", whole(d->fit->n_experts));
-    put(o, "used_bytes", whole(d->fit->used_bytes));
-    put(o, "sequences", whole(d->n_sequences));
-    put(o, "groups", whole(d->n_groups));
-    put(o, "prompt_tokens", whole(d->n_prompt));
-    put(o, "prompt_seconds", json_real(d->prompt_s));
-    put(o, "tokens", whole(s->n_tokens));
-    put(o, "seconds", json_real((double)s->ns * 1e-9));
-    put(o, "tokens_per_s", json_real(share_of((double)s->n_tokens, (double)s->ns * 1e-9)));
-    put(o, "bytes_per_token", json_real(share_of((double)s->bytes, (double)s->n_tokens)));
-    put(o, "hit_rate", json_real(share_of((double)s->hits, (double)s->demanded)));
-    put(o, "idle_share", json_real(share_of((double)s->idle_ns, (double)s->ns)));
-    put(o, "idle_wanted_share", json_real(share_of((double)s->idle_wanted_ns, (double)s->ns)));
-    put(o, "disk_bytes_per_s", quartiles(s->rate));
-    put(o, "disk_rate_given", json_boolean(d->rate_given));
-    put(o, "disk_look_to_look", quartiles(s->drift));
-    put(o, "awaited_bytes_per_s", quartiles(s->awaited_rate));
-    put(o, "awaited_share", quartiles(s->awaited_share));
-    put(o, "time_by_bound", quartiles(s->time_by_bound));
-    put(o, "bound_seconds", json_real(s->bound_ns * 1e-9));
-    put(o, "looks_bytes_per_s", looks);
-    put(o, "rounds", rounds);
-    put(o, "lost_events", whole(d->n_lost));
-    put(o, "interrupted", json_boolean(d->interrupted));
+    report_put(o, "version", json_string(SLUICE_VERSION));
+    report_put(o, "model", json_string(d->model));
+    report_put(o, "engine", json_string(d->engine));
+    report_put(o, "layers", report_whole(d->config->n_layers));
+    report_put(o, "expert_bytes", report_whole(d->expert_bytes));
+    report_put(o, "slots", report_whole(d->fit->n_slots));
+    report_put(o, "experts_total", report_whole(d->fit->n_experts));
+    report_put(o, "used_bytes", report_whole(d->fit->used_bytes));
+    report_put(o, "sequences", report_whole(d->n_sequences));
+    report_put(o, "groups", report_whole(d->n_groups));
+    report_put(o, "prompt_tokens", report_whole(d->n_prompt));
+    report_put(o, "prompt_seconds", json_real(d->prompt_s));
+    report_put(o, "tokens", report_whole(s->n_tokens));
+    report_put(o, "seconds", json_real((double)s->ns * 1e-9));
+    report_put(o, "tokens_per_s",
+               json_real(report_share((double)s->n_tokens, (double)s->ns * 1e-9)));
+    report_put(o, "bytes_per_token",
+               json_real(report_share((double)s->bytes, (double)s->n_tokens)));
+    report_put(o, "hit_rate", json_real(report_share((double)s->hits, (double)s->demanded)));
+    report_put(o, "idle_share", json_real(report_share((double)s->idle_ns, (double)s->ns)));
+    report_put(o, "idle_wanted_share",
+               json_real(report_share((double)s->idle_wanted_ns, (double)s->ns)));
+    report_put(o, "disk_bytes_per_s", quartiles(s->rate));
+    report_put(o, "disk_rate_given", json_boolean(d->rate_given));
+    report_put(o, "disk_look_to_look", quartiles(s->drift));
+    report_put(o, "awaited_bytes_per_s", quartiles(s->awaited_rate));
+    report_put(o, "awaited_share", quartiles(s->awaited_share));
+    report_put(o, "time_by_bound", quartiles(s->time_by_bound));
+    report_put(o, "bound_seconds", json_real(s->bound_ns * 1e-9));
+    report_put(o, "looks_bytes_per_s", looks);
+    report_put(o, "rounds", rounds);
+    report_put(o, "lost_events", report_whole(d->n_lost));
+    report_put(o, "interrupted", json_boolean(d->interrupted));
     return o;
 }
 
@@ -252,13 +241,5 @@ enum status decode_json(const struct decode_result *d, FILE *out, struct err *er
     struct summary s;
     if (summarize(d, &s, err) != OK)
         return err->status;
-    json_t *root = result_json(d, &s);
-    bool failed = !json_object_get(root, "model") ||
-                  json_dumpf(root, out, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) != 0;
-    json_decref(root);
-    fputc('\n', out);
-    return failed ? err_set(err, ERR_INPUT,
-                            "this cannot be written as JSON (a path that is not "
-                            "UTF-8?)")
-                  : OK;
+    return report_json(result_json(d, &s), out, err);
 }

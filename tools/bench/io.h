@@ -152,6 +152,13 @@ uint32_t bench_table_depths(const struct bench_drive *d, const struct bench_tabl
 
 /* --- reporting -------------------------------------------------------------------------------- */
 
+struct bench_words {
+    char text[64];
+};
+
+/* "512 KiB", "2 MiB". */
+struct bench_words bench_block_words(uint64_t bytes);
+
 /* Fill in the findings: sentences, the weightiest first. */
 void bench_findings(struct bench_io *b, uint32_t drive);
 

@@ -94,11 +94,8 @@ static void layers(struct bench_drive *d) {
     }
 }
 
-struct words {
-    char text[48];
-};
-static struct words link_words(struct pcie_link link) {
-    struct words w;
+static struct bench_words link_words(struct pcie_link link) {
+    struct bench_words w;
     snprintf(w.text, sizeof w.text, "Gen%" PRIu32 " x%" PRIu32 " (%.2f GB/s)",
              pcie_generation(link), link.lanes, pcie_rate(link) * 1e-9);
     return w;

@@ -10,18 +10,6 @@
 
 // --- words ---------------------------------------------------------------------------------------
 
-struct words {
-    char text[64];
-};
-
-static struct words block_words(uint64_t bytes) {
-    struct words w;
-    bool kib = bytes % (1u << 20) != 0;
-    snprintf(w.text, sizeof w.text, "%" PRIu64 " %s", bytes >> (kib ? 10 : 20),
-             kib ? "KiB" : "MiB");
-    return w;
-}
-
 static void row(FILE *out, const char *head, const char *value) {
     fputs("<tr><th>", out);
     plot_text(head, out);
@@ -60,7 +48,7 @@ static void lines_add(struct lines *l, uint32_t block_bytes, double depth, doubl
     if (s == l->plot.n_series) {
         l->plot.n_series++;
         l->block[s] = block_bytes;
-        snprintf(l->name[s], sizeof l->name[s], "%s", block_words(block_bytes).text);
+        snprintf(l->name[s], sizeof l->name[s], "%s", bench_block_words(block_bytes).text);
         *series = (struct plot_series){ l->name[s], l->x[s], l->y[s], 0 };
     }
     if (series->n == BENCH_CANDIDATES_MAX)
@@ -206,7 +194,7 @@ static void expert_rows(const struct bench_drive *d, FILE *out) {
     }
     if (d->tuned_rate > 0) {
         snprintf(text, sizeof text, "chunks of %s x %" PRIu32 ": %.2f GB/s; sluice's default: %.2f",
-                 block_words(d->chunk_bytes).text, d->depth, d->tuned_rate * 1e-9,
+                 bench_block_words(d->chunk_bytes).text, d->depth, d->tuned_rate * 1e-9,
                  d->default_rate * 1e-9);
         row(out, "chosen", text);
     }

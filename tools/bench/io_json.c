@@ -1,19 +1,11 @@
 #include "tools/bench/io.h"
 #include "tools/bench/io_meaning.h"
+#include "tools/bench/report.h"
 
-#include <jansson.h>
 #include <string.h>
-
-static json_t *whole(uint64_t n) {
-    return json_integer((json_int_t)n);
-}
 
 static json_t *text(const char *s) {
     return json_string(s);
-}
-
-static void put(json_t *object, const char *key, json_t *value) {
-    json_object_set_new(object, key, value);
 }
 
 // --- one measurement -----------------------------------------------------------------------------
@@ -22,22 +14,23 @@ static json_t *result(const struct read_result *r) {
     if (r->rate <= 0)
         return json_null();
     json_t *o = json_object();
-    put(o, "shape", text(read_shape_name(r->setup.shape)));
-    put(o, "block_bytes", whole(r->setup.block_bytes));
-    put(o, "depth", whole(r->setup.depth));
+    report_put(o, "shape", text(read_shape_name(r->setup.shape)));
+    report_put(o, "block_bytes", report_whole(r->setup.block_bytes));
+    report_put(o, "depth", report_whole(r->setup.depth));
     if (r->setup.shape == SHAPE_EXPERT)
-        put(o, "queued", whole(r->setup.ahead));
-    put(o, "direct", json_boolean(!r->setup.buffered));
-    put(o, "registered", json_boolean(r->registered));
-    put(o, "bytes_per_s", json_real(r->rate));
-    put(o, "seconds", json_real(r->seconds));
-    put(o, "bytes", whole(r->bytes));
-    put(o, "reads", whole(r->n_reads));
-    put(o, "cpu_s", json_real(r->cpu_s));
-    put(o, "machine_cpu_s", json_real(r->machine_s));
-    put(o, "latency_us",
-        json_pack("{sf sf sf sf sf}", "p50", r->p50_ns * 1e-3, "p90", r->p90_ns * 1e-3, "p99",
-                  r->p99_ns * 1e-3, "p999", r->p999_ns * 1e-3, "longest", r->most_ns * 1e-3));
+        report_put(o, "queued", report_whole(r->setup.ahead));
+    report_put(o, "direct", json_boolean(!r->setup.buffered));
+    report_put(o, "registered", json_boolean(r->registered));
+    report_put(o, "bytes_per_s", json_real(r->rate));
+    report_put(o, "seconds", json_real(r->seconds));
+    report_put(o, "bytes", report_whole(r->bytes));
+    report_put(o, "reads", report_whole(r->n_reads));
+    report_put(o, "cpu_s", json_real(r->cpu_s));
+    report_put(o, "machine_cpu_s", json_real(r->machine_s));
+    report_put(o, "latency_us",
+               json_pack("{sf sf sf sf sf}", "p50", r->p50_ns * 1e-3, "p90", r->p90_ns * 1e-3,
+                         "p99", r->p99_ns * 1e-3, "p999", r->p999_ns * 1e-3, "longest",
+                         r->most_ns * 1e-3));
     return o;
 }
 
@@ -45,33 +38,33 @@ static json_t *result(const struct read_result *r) {
 
 static json_t *link_of(struct pcie_link link) {
     return pcie_generation(link)
-               ? json_pack("{so so sf}", "generation", whole(pcie_generation(link)), "lanes",
-                           whole(link.lanes), "bytes_per_s", pcie_rate(link))
+               ? json_pack("{so so sf}", "generation", report_whole(pcie_generation(link)), "lanes",
+                           report_whole(link.lanes), "bytes_per_s", pcie_rate(link))
                : json_null();
 }
 
 static json_t *drive(const struct drive *v) {
     static const char *const places[] = { "unknown", "processor", "chipset", "switch" };
     json_t *o = json_object();
-    put(o, "device", text(v->device));
-    put(o, "model", text(v->model));
-    put(o, "bus", text(drive_bus_name(v->bus)));
-    put(o, "bytes", whole(v->bytes));
-    put(o, "rotational", json_boolean(v->rotational));
-    put(o, "removable", json_boolean(v->removable));
-    put(o, "port_bytes_per_s", v->port_rate > 0 ? json_real(v->port_rate) : json_null());
+    report_put(o, "device", text(v->device));
+    report_put(o, "model", text(v->model));
+    report_put(o, "bus", text(drive_bus_name(v->bus)));
+    report_put(o, "bytes", report_whole(v->bytes));
+    report_put(o, "rotational", json_boolean(v->rotational));
+    report_put(o, "removable", json_boolean(v->removable));
+    report_put(o, "port_bytes_per_s", v->port_rate > 0 ? json_real(v->port_rate) : json_null());
     if (v->pcie.address[0]) {
         json_t *p = json_object();
-        put(p, "address", text(v->pcie.address));
-        put(p, "now", link_of(v->pcie.now));
-        put(p, "drive", link_of(v->pcie.drive));
-        put(p, "slot", link_of(v->pcie.slot));
-        put(p, "narrowest", link_of(v->pcie.narrow));
-        put(p, "lanes_of", text(places[v->pcie.place]));
-        put(p, "external", json_boolean(v->pcie.external));
-        put(o, "pcie", p);
+        report_put(p, "address", text(v->pcie.address));
+        report_put(p, "now", link_of(v->pcie.now));
+        report_put(p, "drive", link_of(v->pcie.drive));
+        report_put(p, "slot", link_of(v->pcie.slot));
+        report_put(p, "narrowest", link_of(v->pcie.narrow));
+        report_put(p, "lanes_of", text(places[v->pcie.place]));
+        report_put(p, "external", json_boolean(v->pcie.external));
+        report_put(o, "pcie", p);
     } else {
-        put(o, "pcie", json_null());
+        report_put(o, "pcie", json_null());
     }
     return o;
 }
@@ -86,13 +79,14 @@ static json_t *place(const struct bench_drive *d) {
                                                 p->stack.layers[i].device));
     for (uint32_t i = 0; i < p->stack.n_drives; i++)
         json_array_append_new(drives, drive(&p->stack.drives[i]));
-    put(o, "filesystem", text(p->mount.filesystem));
-    put(o, "layers", layers);
-    put(o, "drives", drives);
-    put(o, "link_bytes_per_s", link > 0 ? json_real(link) : json_null());
-    put(o, "direct", json_boolean(!d->buffered));
-    put(o, "file_bytes", whole(p->device.bytes));
-    put(o, "pieces", p->map.known && p->map.whole ? whole(p->map.n_pieces) : json_null());
+    report_put(o, "filesystem", text(p->mount.filesystem));
+    report_put(o, "layers", layers);
+    report_put(o, "drives", drives);
+    report_put(o, "link_bytes_per_s", link > 0 ? json_real(link) : json_null());
+    report_put(o, "direct", json_boolean(!d->buffered));
+    report_put(o, "file_bytes", report_whole(p->device.bytes));
+    report_put(o, "pieces",
+               p->map.known && p->map.whole ? report_whole(p->map.n_pieces) : json_null());
     return o;
 }
 
@@ -127,45 +121,45 @@ static json_t *candidates(const struct bench_drive *d) {
         }
         for (uint32_t k = 0; k < c->n_turns; k++)
             json_array_append_new(turns, json_real(c->turns[k]));
-        json_array_append_new(list, json_pack("{so so sf so}", "chunk_bytes", whole(c->chunk_bytes),
-                                              "depth", whole(c->depth), "bytes_per_s", c->rate,
-                                              "turns", turns));
+        json_array_append_new(
+            list, json_pack("{so so sf so}", "chunk_bytes", report_whole(c->chunk_bytes), "depth",
+                            report_whole(c->depth), "bytes_per_s", c->rate, "turns", turns));
     }
     return list;
 }
 
 static json_t *one_drive(const struct bench_drive *d, bool single) {
     json_t *o = json_object(), *points = json_array(), *findings = json_array();
-    put(o, "path", text(d->target.path));
-    put(o, "name", text(d->target.name));
-    put(o, "place", place(d));
+    report_put(o, "path", text(d->target.path));
+    report_put(o, "name", text(d->target.name));
+    report_put(o, "place", place(d));
     for (uint32_t i = 0; i < d->n_points; i++)
         json_array_append_new(points, result(&d->points[i]));
     for (uint32_t i = 0; i < d->n_findings; i++)
         json_array_append_new(findings, text(d->findings[i]));
-    put(o, "points", points);
-    put(o, "findings", findings);
+    report_put(o, "points", points);
+    report_put(o, "findings", findings);
     if (single)
         return o;
-    put(o, "chosen",
-        d->depth ? json_pack("{so so sf sf}", "chunk_bytes", whole(d->chunk_bytes), "depth",
-                             whole(d->depth), "bytes_per_s", d->tuned_rate, "default_bytes_per_s",
-                             d->default_rate)
-                 : json_null());
-    put(o, "candidates", candidates(d));
-    put(o, "expert", result(&d->expert));
-    put(o, "expert_alone", result(&d->alone));
-    put(o, "expert_buffered", result(&d->buffered_expert));
-    put(o, "expert_unregistered", result(&d->plain_expert));
-    put(o, "together", result(&d->together));
-    put(o, "sustained", sustained(&d->sustained));
-    put(o, "write_bytes_per_s",
-        d->target.write_rate > 0 ? json_real(d->target.write_rate) : json_null());
-    put(o, "celsius",
-        d->celsius_after > 0
-            ? json_pack("{sf sf}", "before", d->celsius_before, "after", d->celsius_after)
-            : json_null());
-    put(o, "skipped", whole(d->n_skipped));
+    report_put(o, "chosen",
+               d->depth ? json_pack("{so so sf sf}", "chunk_bytes", report_whole(d->chunk_bytes),
+                                    "depth", report_whole(d->depth), "bytes_per_s", d->tuned_rate,
+                                    "default_bytes_per_s", d->default_rate)
+                        : json_null());
+    report_put(o, "candidates", candidates(d));
+    report_put(o, "expert", result(&d->expert));
+    report_put(o, "expert_alone", result(&d->alone));
+    report_put(o, "expert_buffered", result(&d->buffered_expert));
+    report_put(o, "expert_unregistered", result(&d->plain_expert));
+    report_put(o, "together", result(&d->together));
+    report_put(o, "sustained", sustained(&d->sustained));
+    report_put(o, "write_bytes_per_s",
+               d->target.write_rate > 0 ? json_real(d->target.write_rate) : json_null());
+    report_put(o, "celsius",
+               d->celsius_after > 0
+                   ? json_pack("{sf sf}", "before", d->celsius_before, "after", d->celsius_after)
+                   : json_null());
+    report_put(o, "skipped", report_whole(d->n_skipped));
     return o;
 }
 
@@ -183,9 +177,9 @@ static json_t *meaning(double rate) {
                                 meaning_tokens_per_s(&models[m], rate, meaning_hits[i])));
         json_array_append_new(list,
                               json_pack("{ss so so so sf}", "model", models[m].name, "token_bytes",
-                                        whole(models[m].token_bytes), "sweep_bytes",
-                                        whole(models[m].sweep_bytes), "at_most", rows, "sweep_s",
-                                        meaning_sweep_s(&models[m], rate)));
+                                        report_whole(models[m].token_bytes), "sweep_bytes",
+                                        report_whole(models[m].sweep_bytes), "at_most", rows,
+                                        "sweep_s", meaning_sweep_s(&models[m], rate)));
     }
     return list;
 }
@@ -194,14 +188,14 @@ bool bench_json(const struct bench_io *b, FILE *out) {
     json_t *root = json_object(), *drives = json_array();
     for (uint32_t i = 0; i < b->n_drives; i++)
         json_array_append_new(drives, one_drive(&b->drives[i], b->single));
-    put(root, "version", text(SLUICE_VERSION));
-    put(root, "engine", text(b->engine));
-    put(root, "interrupted", json_boolean(b->interrupted));
-    put(root, "took_s", json_real(b->took_s));
-    put(root, "drives", drives);
+    report_put(root, "version", text(SLUICE_VERSION));
+    report_put(root, "engine", text(b->engine));
+    report_put(root, "interrupted", json_boolean(b->interrupted));
+    report_put(root, "took_s", json_real(b->took_s));
+    report_put(root, "drives", drives);
     if (!b->single && bench_rate(b) > 0) {
-        put(root, "bytes_per_s", json_real(bench_rate(b)));
-        put(root, "meaning", meaning(bench_rate(b)));
+        report_put(root, "bytes_per_s", json_real(bench_rate(b)));
+        report_put(root, "meaning", meaning(bench_rate(b)));
     }
     // A name that is not UTF-8 leaves a member out.
     bool complete = true;

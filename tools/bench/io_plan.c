@@ -3,6 +3,7 @@
 #include "io/clock.h"
 #include "io/reader.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -247,6 +248,14 @@ void bench_tables(const struct bench_drive *d, struct bench_table tables[BENCH_T
         tables[i] = (struct bench_table){ .shape = i & 1 ? SHAPE_SEQUENTIAL : SHAPE_RANDOM,
                                           .plain_memory = (i & 2) != 0,
                                           .buffered = d->buffered != ((i & 4) != 0) };
+}
+
+struct bench_words bench_block_words(uint64_t bytes) {
+    struct bench_words w;
+    bool kib = bytes % (1u << 20) != 0;
+    snprintf(w.text, sizeof w.text, "%" PRIu64 " %s", bytes >> (kib ? 10 : 20),
+             kib ? "KiB" : "MiB");
+    return w;
 }
 
 void bench_table_text(const struct bench_drive *d, const struct bench_table *table, char *text,

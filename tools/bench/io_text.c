@@ -8,20 +8,8 @@
 
 // --- words ---------------------------------------------------------------------------------------
 
-struct words {
-    char text[64];
-};
-
-static struct words block_words(uint64_t bytes) {
-    struct words w;
-    bool kib = bytes % (1u << 20) != 0;
-    snprintf(w.text, sizeof w.text, "%" PRIu64 " %s", bytes >> (kib ? 10 : 20),
-             kib ? "KiB" : "MiB");
-    return w;
-}
-
-static struct words time_words(double ns) {
-    struct words w;
+static struct bench_words time_words(double ns) {
+    struct bench_words w;
     if (ns < 1e6)
         snprintf(w.text, sizeof w.text, "%.0f us", ns * 1e-3);
     else if (ns < 10e6)
@@ -102,7 +90,7 @@ static void print_rate(const struct bench_drive *d, FILE *out) {
     if (d->celsius_after > 0)
         fprintf(out, "; %.0f to %.0f C", d->celsius_before, d->celsius_after);
     fprintf(out, "\n            35.1 MB at any byte, %d queued, in chunks of %s x %" PRIu32 "\n",
-            EXPERTS_AHEAD, block_words(d->chunk_bytes).text, d->depth);
+            EXPERTS_AHEAD, bench_block_words(d->chunk_bytes).text, d->depth);
     if (d->alone.rate > 0)
         fprintf(
             out,
@@ -119,7 +107,7 @@ static void print_rate(const struct bench_drive *d, FILE *out) {
 
 static void print_choice(const struct bench_drive *d, FILE *out) {
     fprintf(out, "  chosen    chunks of %s x %" PRIu32 ": %.2f GB/s; sluice's default: %.2f\n",
-            block_words(d->chunk_bytes).text, d->depth, d->tuned_rate * 1e-9,
+            bench_block_words(d->chunk_bytes).text, d->depth, d->tuned_rate * 1e-9,
             d->default_rate * 1e-9);
 }
 
@@ -166,7 +154,7 @@ static void print_grid(const struct bench_drive *d, const struct bench_table *ta
         fprintf(out, "%8" PRIu32, depths[j]);
     putc('\n', out);
     for (uint32_t i = 0; i < n_blocks; i++) {
-        fprintf(out, "    %-9s", block_words(blocks[i]).text);
+        fprintf(out, "    %-9s", bench_block_words(blocks[i]).text);
         for (uint32_t j = 0; j < n_depths; j++) {
             const struct read_result *r = find_point(d, table, blocks[i], depths[j]);
             if (r)

@@ -4,6 +4,7 @@
 #include "tools/interrupt.h"
 
 #include <stdio.h>
+#include <time.h>
 
 enum status meter_open(struct meter *m, const struct options *o, const struct meter_options *how,
                        struct err *err) {
@@ -26,7 +27,6 @@ enum status meter_open(struct meter *m, const struct options *o, const struct me
         // As the engine's own: through the page cache where that has room for all.
         .ram_bytes = o->ram_bytes ? 0 : fit->has_bytes - fit->used_bytes,
     };
-    m->settings.ram_bytes = fit->has_bytes;
     return plain_reads_open(&m->plain, m->engine.dirs.dirs, m->engine.dirs.n, &read, err);
 }
 
@@ -36,10 +36,23 @@ void meter_close(struct meter *m) {
     recording_close(m->recording); // after the engine, which records in it
 }
 
+// Dense weights that do not fit are read ahead of the next step: hundreds of MB, that a look would have
+// to share the disk with.
+static enum status let_reads_end(struct meter *m, struct err *err) {
+    while (recording_busy(m->recording)) {
+        if (interrupt_requested(NULL))
+            return err_set(err, CANCELLED, "interrupted");
+        nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+    }
+    return OK;
+}
+
 enum status meter_rate(struct meter *m, double *rate, struct err *err) {
     *rate = m->settings.disk_rate * 1e9;
     if (*rate > 0)
         return OK;
+    if (let_reads_end(m, err) != OK)
+        return err->status;
     return plain_reads_look(m->plain, m->settings.seconds, interrupt_requested, NULL, rate, err);
 }
 

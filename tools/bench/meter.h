@@ -2,7 +2,7 @@
  * `bench prefill` have in common.
  *
  *     meter_open
- *       meter_rate                     a look at the disk, when the engine reads nothing
+ *       meter_rate                     a look at the disk alone, between steps
  *       meter_begin … meter_end        a window of the engine's work
  *       meter_rate
  *     meter_close
@@ -41,7 +41,7 @@ enum status meter_open(struct meter *m, const struct options *o, const struct me
                        struct err *err);
 void meter_close(struct meter *m);
 
-/* Bytes a second: --disk-rate, or a look. CANCELLED, errors as plain_reads_look. */
+/* Bytes a second: --disk-rate, or a look, when what the engine reads has come. CANCELLED, errors as plain_reads_look. */
 enum status meter_rate(struct meter *m, double *rate, struct err *err);
 
 /* What happened in a window. */
@@ -57,7 +57,7 @@ void meter_begin(struct meter *m);
 enum status meter_end(struct meter *m, struct meter_window *out, struct err *err);
 
 /* For step_run and schedule_feed: was Ctrl-C pressed? Keeps the recording from overflowing; context is
- * the meter. meter_idle forgets what it takes: between windows. */
+ * the meter. meter_idle_cancelled forgets what it takes: between windows. */
 bool meter_cancelled(void *context);
 bool meter_idle_cancelled(void *context);
 

@@ -9,13 +9,19 @@
 #define WAIT_NS     50000000u // between looks at whether to end
 #define READS_LEAST 4         // that count
 
+// Reads queued ahead: of as many bytes as are at the device (32 x 2 MiB), so that it is never short of
+// chunks; at least eight, as bench io has them, and 64 where an expert is less than a chunk.
+#define AHEAD_BYTES (64u << 20)
+#define AHEAD_LEAST 8
+#define AHEAD_MOST  64
+
 struct plain_reads {
     struct checkpoint cp;
     struct expert_table table;
     struct reader *reader;
     struct pinned memory;
-    struct request requests[PLAIN_READS_AHEAD];
-    uint32_t n_out;
+    struct request requests[AHEAD_MOST]; // [n_ahead]
+    uint32_t n_ahead, n_out;
     uint64_t seed, n_chosen; // so that no cache of the drive's has them from the last time
 };
 
@@ -33,8 +39,11 @@ enum status plain_reads_open(struct plain_reads **out, const char *const *dirs, 
         status = expert_table_open(&p->table, &p->cp, &plan, p->reader, err);
     }
     p->seed = clock_now_ns(clock_system());
-    if (status == OK)
+    if (status == OK) {
+        uint64_t n = AHEAD_BYTES / p->table.slot_bytes;
+        p->n_ahead = n < AHEAD_LEAST ? AHEAD_LEAST : n > AHEAD_MOST ? AHEAD_MOST : (uint32_t)n;
         return OK;
+    }
     plain_reads_close(p);
     *out = NULL;
     return status;
@@ -58,7 +67,7 @@ uint64_t plain_reads_bytes(const struct plain_reads *p, uint32_t expert) {
 
 // Not before the first look: whoever only asks for sizes needs none.
 static enum status open_memory(struct plain_reads *p, struct err *err) {
-    struct pinned_options pin = { .bytes = PLAIN_READS_AHEAD * p->table.slot_bytes,
+    struct pinned_options pin = { .bytes = p->n_ahead * p->table.slot_bytes,
                                   .want_locked = true,
                                   .want_huge = true };
     if (p->memory.base)
@@ -85,15 +94,16 @@ static void submit(struct plain_reads *p, struct request *request) {
 // What counts of a look.
 struct count {
     uint64_t stop_ns, first_ns, last_ns;
+    uint64_t n_first; // reads that fill the queue, and do not count
     uint64_t n_ended, n, bytes;
 };
 
 // A read has ended: does it count, and shall another follow?
 static bool goes_on(struct count *c, uint64_t now_ns, uint64_t bytes) {
     c->n_ended++;
-    if (c->n_ended == PLAIN_READS_AHEAD)
+    if (c->n_ended == c->n_first)
         c->first_ns = c->last_ns = now_ns;
-    else if (c->n_ended > PLAIN_READS_AHEAD && (now_ns <= c->stop_ns || c->n < READS_LEAST)) {
+    else if (c->n_ended > c->n_first && (now_ns <= c->stop_ns || c->n < READS_LEAST)) {
         c->last_ns = now_ns;
         c->n++;
         c->bytes += bytes;
@@ -104,12 +114,13 @@ static bool goes_on(struct count *c, uint64_t now_ns, uint64_t bytes) {
 enum status plain_reads_look(struct plain_reads *p, double seconds, bool (*cancel)(void *context),
                              void *context, double *rate, struct err *err) {
     const struct clock *clock = clock_system();
-    struct count count = { .stop_ns = clock_now_ns(clock) + (uint64_t)(seconds * 1e9) };
+    struct count count = { .stop_ns = clock_now_ns(clock) + (uint64_t)(seconds * 1e9),
+                           .n_first = p->n_ahead };
     enum status status = OK;
     *rate = 0;
     if (open_memory(p, err) != OK)
         return err->status;
-    for (uint32_t i = 0; i < PLAIN_READS_AHEAD; i++)
+    for (uint32_t i = 0; i < p->n_ahead; i++)
         submit(p, &p->requests[i]);
     while (p->n_out > 0) {
         event_wait(reader_event(p->reader), WAIT_NS);
@@ -123,7 +134,7 @@ enum status plain_reads_look(struct plain_reads *p, double seconds, bool (*cance
             if (q->status == OK && goes_on(&count, now_ns, q->bytes_read) && status == OK)
                 submit(p, q);
         }
-        for (uint32_t i = 0; status != OK && i < PLAIN_READS_AHEAD; i++)
+        for (uint32_t i = 0; status != OK && i < p->n_ahead; i++)
             if (p->requests[i].state == REQUEST_QUEUED || p->requests[i].state == REQUEST_ACTIVE)
                 reader_cancel(p->reader, &p->requests[i]);
     }

@@ -1,6 +1,6 @@
 /* tools/bench/plain_reads.h - what the drives of a checkpoint give when nothing but reading is done:
- * experts of the model at random, whole, by the engine's reader with the engine's settings, several
- * of them queued ahead.
+ * experts of the model at random, whole, by the engine's reader with the engine's settings, 8 of them
+ * queued ahead; more of small ones, so that the device never waits.
  *
  * A look counts the bytes between the end of the first reads and the end of the last within the time:
  * filling the queue and draining it do not count (as io_measure.h has it). Between looks nothing is at
@@ -13,8 +13,6 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-#define PLAIN_READS_AHEAD 8 /* more than is ever at the device, so that it never waits */
 
 struct plain_reads;
 

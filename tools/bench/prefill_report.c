@@ -1,19 +1,15 @@
 #include "tools/bench/prefill.h"
+#include "tools/bench/report.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <math.h>
-
-static double share_of(double part, double whole) {
-    return whole > 0 ? part / whole : 0;
-}
 
 static double seconds_of(const struct prefill_pass *p) {
     return (double)p->window.figures.ns * 1e-9;
 }
 
 double prefill_disk_s(const struct prefill_pass *p) {
-    return share_of((double)(p->ideal_bytes + p->window.dense_bytes), p->rate);
+    return report_share((double)(p->ideal_bytes + p->window.dense_bytes), p->rate);
 }
 
 double prefill_arithmetic_s(const struct prefill_pass *p) {
@@ -23,12 +19,12 @@ double prefill_arithmetic_s(const struct prefill_pass *p) {
 // While the disk is busy.
 static double busy_rate(const struct prefill_pass *p) {
     const struct recording_figures *f = &p->window.figures;
-    return share_of(f->bytes, (double)(f->ns - f->idle_ns) * 1e-9);
+    return report_share(f->bytes, (double)(f->ns - f->idle_ns) * 1e-9);
 }
 
 static double awaited_rate(const struct prefill_pass *p) {
     const struct recording_figures *f = &p->window.figures;
-    return share_of(f->wait_bytes, (double)f->wait_ns * 1e-9);
+    return report_share(f->wait_bytes, (double)f->wait_ns * 1e-9);
 }
 
 static bool by_arithmetic(const struct prefill_pass *p) {
@@ -73,13 +69,16 @@ static void print_crossover(const struct prefill_result *r, FILE *out) {
 }
 
 static void print_pass(const struct prefill_pass *p, FILE *out) {
-    fprintf(
-        out, "%6u %8.1f %7.3g %7.3f %6.3f %6.3f %5.2f %5.2f %7.3g %7.3g %6.3f\n", p->n_rows,
-        share_of(p->n_rows, seconds_of(p)), seconds_of(p), (double)p->window.bytes * 1e-9,
-        share_of((double)(p->window.bytes - p->window.dense_bytes), (double)p->ideal_bytes),
-        share_of((double)(p->window.kernel_bytes - p->window.dense_bytes), (double)p->ideal_bytes),
-        p->rate * 1e-9, share_of(busy_rate(p), p->rate), prefill_disk_s(p), prefill_arithmetic_s(p),
-        share_of(seconds_of(p) * 1e9, p->bound.ns));
+    // Through the page cache the kernel may have read less than the dense weights.
+    uint64_t kernel_bytes = p->window.kernel_bytes > p->window.dense_bytes
+                                ? p->window.kernel_bytes - p->window.dense_bytes
+                                : 0;
+    fprintf(out, "%6u %8.1f %7.3g %7.3f %6.3f %6.3f %5.2f %5.2f %7.3g %7.3g %6.3f\n", p->n_rows,
+            report_share(p->n_rows, seconds_of(p)), seconds_of(p), (double)p->window.bytes * 1e-9,
+            report_share((double)(p->window.bytes - p->window.dense_bytes), (double)p->ideal_bytes),
+            report_share((double)kernel_bytes, (double)p->ideal_bytes), p->rate * 1e-9,
+            report_share(busy_rate(p), p->rate), prefill_disk_s(p), prefill_arithmetic_s(p),
+            report_share(seconds_of(p) * 1e9, p->bound.ns));
 }
 
 static void print_again(const struct prefill_result *r, FILE *out) {
@@ -94,7 +93,7 @@ void prefill_text(const struct prefill_result *r, FILE *out) {
     fprintf(out, "%s: %u layers, %u of %u experts of %.4g MB\n", r->model, r->config->n_layers,
             r->config->n_chosen, r->config->n_experts, (double)r->expert_bytes * 1e-6);
     fprintf(out, "cache of %u slots (%.1f %% of all), %.2f GB in use in all\n%s\n\n", f->n_slots,
-            100 * share_of(f->n_slots, f->n_experts), (double)f->used_bytes * 1e-9, r->engine);
+            100 * report_share(f->n_slots, f->n_experts), (double)f->used_bytes * 1e-9, r->engine);
     fputs("                                  of ideal     disk while  alone, seconds     by\n"
           "  rows tokens/s seconds GB read reader kernel  GB/s  busy    disk  arith.  bound\n",
           out);
@@ -112,42 +111,31 @@ void prefill_text(const struct prefill_result *r, FILE *out) {
 
 // --- for programs --------------------------------------------------------------------------------
 
-static json_t *whole(uint64_t n) {
-    return json_integer((json_int_t)n);
-}
-
-static void put(json_t *object, const char *key, json_t *value) {
-    json_object_set_new(object, key, value);
-}
-
 static json_t *one_pass(const struct prefill_pass *p) {
     const struct recording_figures *f = &p->window.figures;
-    json_t *o = json_object(), *activities = json_object();
-    put(o, "rows", whole(p->n_rows));
-    put(o, "seconds", json_real(seconds_of(p)));
-    put(o, "tokens_per_s", json_real(share_of(p->n_rows, seconds_of(p))));
-    put(o, "experts_chosen", whole(p->n_chosen));
-    put(o, "experts_held", whole(p->n_held));
-    put(o, "experts_again", whole(p->n_again));
-    put(o, "chosen_bytes", whole(p->chosen_bytes));
-    put(o, "ideal_bytes", whole(p->ideal_bytes));
-    put(o, "bytes", whole(p->window.bytes));
-    put(o, "dense_bytes", whole(p->window.dense_bytes));
-    put(o, "kernel_bytes", whole(p->window.kernel_bytes));
-    put(o, "disk_bytes_per_s", json_real(p->rate));
-    put(o, "busy_bytes_per_s", json_real(busy_rate(p)));
-    put(o, "awaited_bytes_per_s", json_real(awaited_rate(p)));
-    put(o, "wait_seconds", json_real((double)f->wait_ns * 1e-9));
-    put(o, "idle_seconds", json_real((double)f->idle_ns * 1e-9));
-    put(o, "idle_wanted_seconds", json_real((double)f->idle_wanted_ns * 1e-9));
-    put(o, "disk_seconds", json_real(prefill_disk_s(p)));
-    put(o, "arithmetic_seconds", json_real(prefill_arithmetic_s(p)));
-    put(o, "binds", json_string(by_arithmetic(p) ? "arithmetic" : "disk"));
-    put(o, "bound_seconds", json_real(p->bound.ns * 1e-9));
-    for (int a = 0; a < ACTIVITIES; a++)
-        put(activities, activity_name((enum activity)a),
-            json_real((double)f->activity_ns[a] * 1e-9));
-    put(o, "activity_seconds", activities);
+    json_t *o = json_object();
+    report_put(o, "rows", report_whole(p->n_rows));
+    report_put(o, "seconds", json_real(seconds_of(p)));
+    report_put(o, "tokens_per_s", json_real(report_share(p->n_rows, seconds_of(p))));
+    report_put(o, "experts_chosen", report_whole(p->n_chosen));
+    report_put(o, "experts_held", report_whole(p->n_held));
+    report_put(o, "experts_again", report_whole(p->n_again));
+    report_put(o, "chosen_bytes", report_whole(p->chosen_bytes));
+    report_put(o, "ideal_bytes", report_whole(p->ideal_bytes));
+    report_put(o, "bytes", report_whole(p->window.bytes));
+    report_put(o, "dense_bytes", report_whole(p->window.dense_bytes));
+    report_put(o, "kernel_bytes", report_whole(p->window.kernel_bytes));
+    report_put(o, "disk_bytes_per_s", json_real(p->rate));
+    report_put(o, "busy_bytes_per_s", json_real(busy_rate(p)));
+    report_put(o, "awaited_bytes_per_s", json_real(awaited_rate(p)));
+    report_put(o, "wait_seconds", json_real((double)f->wait_ns * 1e-9));
+    report_put(o, "idle_seconds", json_real((double)f->idle_ns * 1e-9));
+    report_put(o, "idle_wanted_seconds", json_real((double)f->idle_wanted_ns * 1e-9));
+    report_put(o, "disk_seconds", json_real(prefill_disk_s(p)));
+    report_put(o, "arithmetic_seconds", json_real(prefill_arithmetic_s(p)));
+    report_put(o, "binds", json_string(by_arithmetic(p) ? "arithmetic" : "disk"));
+    report_put(o, "bound_seconds", json_real(p->bound.ns * 1e-9));
+    report_put(o, "activity_seconds", report_activities(f->activity_ns));
     return o;
 }
 
@@ -157,24 +145,19 @@ enum status prefill_json(const struct prefill_result *r, FILE *out, struct err *
     enum crossover crossover = prefill_crossover(r->passes, r->n_passes, &rows);
     for (uint32_t i = 0; i < r->n_passes; i++)
         json_array_append_new(passes, one_pass(&r->passes[i]));
-    put(root, "version", json_string(SLUICE_VERSION));
-    put(root, "model", json_string(r->model));
-    put(root, "engine", json_string(r->engine));
-    put(root, "layers", whole(r->config->n_layers));
-    put(root, "expert_bytes", whole(r->expert_bytes));
-    put(root, "slots", whole(r->fit->n_slots));
-    put(root, "experts_total", whole(r->fit->n_experts));
-    put(root, "used_bytes", whole(r->fit->used_bytes));
-    put(root, "disk_rate_given", json_boolean(r->rate_given));
-    put(root, "passes", passes);
-    put(root, "crossover_rows", crossover == CROSSOVER_FOUND ? json_real(rows) : json_null());
-    put(root, "lost_events", whole(r->n_lost));
-    put(root, "interrupted", json_boolean(r->interrupted));
-    bool failed = !json_object_get(root, "model") ||
-                  json_dumpf(root, out, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) != 0;
-    json_decref(root);
-    fputc('\n', out);
-    return failed ? err_set(err, ERR_INPUT,
-                            "this cannot be written as JSON (a path that is not UTF-8?)")
-                  : OK;
+    report_put(root, "version", json_string(SLUICE_VERSION));
+    report_put(root, "model", json_string(r->model));
+    report_put(root, "engine", json_string(r->engine));
+    report_put(root, "layers", report_whole(r->config->n_layers));
+    report_put(root, "expert_bytes", report_whole(r->expert_bytes));
+    report_put(root, "slots", report_whole(r->fit->n_slots));
+    report_put(root, "experts_total", report_whole(r->fit->n_experts));
+    report_put(root, "used_bytes", report_whole(r->fit->used_bytes));
+    report_put(root, "disk_rate_given", json_boolean(r->rate_given));
+    report_put(root, "passes", passes);
+    report_put(root, "crossover_rows",
+               crossover == CROSSOVER_FOUND ? json_real(rows) : json_null());
+    report_put(root, "lost_events", report_whole(r->n_lost));
+    report_put(root, "interrupted", json_boolean(r->interrupted));
+    return report_json(root, out, err);
 }

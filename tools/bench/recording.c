@@ -151,6 +151,11 @@ void recording_end(struct recording *r, uint64_t now_ns) {
     r->to_ns = now_ns;
 }
 
+bool recording_busy(struct recording *r) {
+    recording_take(r);
+    return r->n_looks > 0 && r->looks[r->n_looks - 1].busy;
+}
+
 // --- spans of time -------------------------------------------------------------------------------
 
 struct span {

@@ -8,10 +8,11 @@
  * A window lies between two moments when no expert is awaited. The rings hold what happens between
  * two calls of recording_take; recording_lost says whether they did.
  *
- * The control thread awaits bytes while it is in ACTIVITY_WAIT or ACTIVITY_WAIT_DENSE. The disk is idle while no chunk is
- * at the device. Something is wanted while the control thread waits, or a read has been submitted and
- * has not ended. Bytes are taken to arrive evenly between two looks at their counter, from when the
- * device got busy: so what was under way when a wait began counts for what came after. */
+ * The control thread awaits bytes while it is in ACTIVITY_WAIT or ACTIVITY_WAIT_DENSE. The disk is
+ * idle while no chunk is at the device. Something is wanted while the control thread waits, or a read
+ * has been submitted and has not ended. Bytes are taken to arrive evenly between two looks at their
+ * counter, from when the device got busy: so what was under way when a wait began counts for what came
+ * after. */
 #ifndef SLUICE_TOOLS_BENCH_RECORDING_H
 #define SLUICE_TOOLS_BENCH_RECORDING_H
 
@@ -33,6 +34,9 @@ struct trace *recording_trace(struct recording *r);
 void recording_begin(struct recording *r, uint64_t now_ns); /* forgets the window before */
 void recording_take(struct recording *r);
 void recording_end(struct recording *r, uint64_t now_ns);
+
+/* Is anything at the device now? Takes what has happened by now. */
+bool recording_busy(struct recording *r);
 
 /* Events that found no room, or no memory, since recording_open. */
 uint64_t recording_lost(const struct recording *r);

@@ -144,7 +144,19 @@ static void what_has_come_is_not_raised(void **state) {
     ideal_add_compute(&run, 300);
     ideal_add_raise(&run, early, READ_DEMAND);
     ideal_add_take(&run, 0, early);
-    takes(300, 0);
+    uint32_t a = submitted(500, READ_DEMAND); // it is not read again before this one
+    ideal_add_take(&run, 1, a);
+    takes(800, 500);
+}
+
+static void nothing_is_raised_to_less_than_it_is(void **state) {
+    (void)state;
+    uint32_t a = submitted(300, READ_DEMAND), b = submitted(500, READ_PREFETCH);
+    ideal_add_raise(&run, a, READ_PREFETCH);
+    ideal_add_need(&run, a); // at 300
+    ideal_add_compute(&run, 100);
+    ideal_add_need(&run, b); // at 800
+    takes(800, 700);
 }
 
 // As where slots are few: the second read begins when the first has been computed.
@@ -188,6 +200,7 @@ int main(void) {
         TEST(a_prefetch_in_vain_costs_nobody_anything),
         TEST(a_prefetch_that_is_demanded_stands_behind_older_demands),
         TEST(what_has_come_is_not_raised),
+        TEST(nothing_is_raised_to_less_than_it_is),
         TEST(a_read_asked_for_later_comes_later),
         TEST(half_the_rate_doubles_the_waits_alone),
     };

@@ -27,15 +27,20 @@ static int close_it(void **state) {
 
 // --- a made timeline -----------------------------------------------------------------------------
 
-static void place(uint64_t ns, uint32_t activity, uint32_t layer, uint32_t expert) {
+static void place_of_step(uint64_t ns, uint32_t step, uint32_t activity, uint32_t layer,
+                          uint32_t expert) {
     struct trace_event event = { .ns = ns,
                                  .kind = TRACE_PLACE,
                                  .is.place = { .phase = PHASE_DECODE,
                                                .activity = activity,
+                                               .step = step,
                                                .layer = layer,
                                                .n_rows = 1,
                                                .expert = expert } };
     trace_put(recording_trace(r), TRACE_CONTROL, &event);
+}
+static void place(uint64_t ns, uint32_t activity, uint32_t layer, uint32_t expert) {
+    place_of_step(ns, 0, activity, layer, expert);
 }
 static void enter(uint64_t ns, enum activity activity) {
     place(ns, activity, 0, TRACE_NOWHERE);
@@ -248,6 +253,34 @@ static void the_last_read_of_an_expert_counts(void **state) {
     ideal_takes(1e9, 300 + 1000 + 100, 700);
 }
 
+// The second layer's expert is there first; it is not computed before the first layer's.
+static void layers_of_a_step_are_computed_one_after_the_other(void **state) {
+    (void)state;
+    enter(0, ACTIVITY_ATTENTION);
+    recording_begin(r, 0);
+    take(200, 1);
+    place(300, ACTIVITY_EXPERTS, 1, 2);
+    ended(150, 50, 50, READ_OF(2), 100, READ_DEMAND);
+    ended(190, 60, 60, READ_OF(1), 1000, READ_DEMAND);
+    look(400);
+    ideal_takes(1e9, 50 + 100 + 1000 + 100 + 100, 400);
+}
+
+// An expert of another step lies between two of a demand, which are taken as they come.
+static void steps_in_flight_have_demands_of_their_own(void **state) {
+    (void)state;
+    enter(0, ACTIVITY_ATTENTION);
+    recording_begin(r, 0);
+    take(200, 1);
+    place_of_step(300, 1, ACTIVITY_EXPERTS, 0, 3); // it was there
+    take(400, 2);
+    ended(190, 60, 60, READ_OF(1), 1000, READ_DEMAND);
+    ended(390, 50, 50, READ_OF(2), 100, READ_DEMAND);
+    look(500);
+    // The second at 150, the first at 1150: 200, 100 and 100 are computed before that.
+    ideal_takes(1e9, 50 + 100 + 1000 + 100, 500);
+}
+
 static void a_wait_for_something_else_needs_what_came_in_it(void **state) {
     (void)state;
     enter(0, ACTIVITY_ATTENTION);
@@ -281,6 +314,29 @@ static void dense_weights_are_needed_where_they_are_used(void **state) {
     ideal_takes(1e9, 400 + 200 + 200 + 300 + 150, 650);
 }
 
+// They go before experts that are read ahead, whether or not they are demanded in the end.
+static void dense_weights_go_before_guesses(void **state) {
+    (void)state;
+    enter(0, ACTIVITY_OTHER);
+    recording_begin(r, 0);
+    place(200, ACTIVITY_ATTENTION, 0, TRACE_NOWHERE);
+    ended(200, 20, 199, DENSE(0), 100, READ_DEMAND);
+    ended(290, 10, 10, READ_OF(5), 400, READ_PREFETCH);
+    look(300);
+    ideal_takes(1e9, 300, 300);
+}
+
+static void dense_weights_of_the_next_step_are_not_waited_for(void **state) {
+    (void)state;
+    enter(0, ACTIVITY_OTHER);
+    recording_begin(r, 0);
+    place(100, ACTIVITY_HEAD, TRACE_NOWHERE, TRACE_NOWHERE);
+    ended(80, 10, 10, DENSE(2), 50, READ_AHEAD);
+    ended(90, 20, 20, DENSE(0), 1000, READ_AHEAD);
+    look(200);
+    ideal_takes(1e9, 200, 200);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_one, close_it)
 
 int main(void) {
@@ -296,8 +352,12 @@ int main(void) {
         TEST(a_read_ahead_is_behind_demands_until_it_is_demanded),
         TEST(what_was_cancelled_is_not_read),
         TEST(the_last_read_of_an_expert_counts),
+        TEST(layers_of_a_step_are_computed_one_after_the_other),
+        TEST(steps_in_flight_have_demands_of_their_own),
         TEST(a_wait_for_something_else_needs_what_came_in_it),
         TEST(dense_weights_are_needed_where_they_are_used),
+        TEST(dense_weights_go_before_guesses),
+        TEST(dense_weights_of_the_next_step_are_not_waited_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
