@@ -208,31 +208,31 @@ void slots_abandon(struct demand *d) {
     slots_take_in(s);
 }
 
-bool slots_prefetch(struct slots *s, uint32_t expert) {
+enum slots_prefetched slots_prefetch(struct slots *s, uint32_t expert) {
     assert(expert < s->options.n_experts_total);
     slots_take_in(s);
     uint32_t slot = s->slot_of[expert];
     if (slot != NONE) {
         if (s->cells[slot].cancelling)
-            return false;
+            return SLOTS_NO_ROOM;
         policy_touch(s->policy, slot, expert, POLICY_PREDICT);
         cold_leave(s, slot); // predicted again: as good as any resident
-        return true;
+        return SLOTS_HELD;
     }
     for (uint32_t i = 0; i < s->n_claims; i++) {
         const struct claim *c = &s->claims[s->by_age[i]];
         if (c->cursor < c->n_experts)
-            return false;
+            return SLOTS_NO_ROOM;
     }
     if (!s->n_free) {
         uint32_t victim = slots_prefetch_victim(s);
         if (victim == NONE)
-            return false;
+            return SLOTS_NO_ROOM;
         slot_evict(s, victim);
     }
     s->stats.prefetched++;
     slot_load(s, s->free[--s->n_free], expert, false);
-    return true;
+    return SLOTS_QUEUED;
 }
 
 void slots_prefetch_cancel(struct slots *s, uint32_t expert) {

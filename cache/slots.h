@@ -124,14 +124,18 @@ void slots_release(struct slots *s, const struct slot *slot, struct event after)
  * become READY residents. What it was handed stays held until released. Closed demands are fine. */
 void slots_abandon(struct demand *d);
 
-/* Ask for an expert without waiting for it: true if it is there, under way or now queued; false if
- * no slot is free for that now. It takes only slots that no open demand needs, and none while a
+enum slots_prefetched {
+    SLOTS_NO_ROOM, /* no slot is free for it now */
+    SLOTS_HELD,    /* there, or under way */
+    SLOTS_QUEUED   /* is read now */
+};
+
+/* Ask for an expert without waiting for it. It takes only slots that no open demand needs, and none while a
  * demand still lacks one; nor that of another prefetch that is neither used nor taken back. `cancel`
  * takes a prefetch back that no demand has asked for: its slot is EMPTY again, at once while it was
  * queued, when what is at the device is back if some of it was not sent; else what arrives is the first
- * to be evicted. A prefetch that fails leaves no trace
- * but the count: whoever needs it reads again. */
-bool slots_prefetch(struct slots *s, uint32_t expert);
+ * to be evicted. A prefetch that fails leaves no trace but the count: whoever needs it reads again. */
+enum slots_prefetched slots_prefetch(struct slots *s, uint32_t expert);
 void slots_prefetch_cancel(struct slots *s, uint32_t expert);
 
 /* The experts of a layer that its next demand will ask for have all been named to slots_prefetch as

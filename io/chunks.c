@@ -78,10 +78,6 @@ static void end_if_complete(struct chunks *c, struct request *request) {
         return;
     assert(request->state == REQUEST_QUEUED || request->state == REQUEST_ACTIVE);
     request->state = REQUEST_ENDED;
-    c->stats.bytes[request->priority] += request->bytes_read;
-    c->stats.requests[request->priority] += request->status == OK;
-    c->stats.cancelled += request->status == CANCELLED;
-    c->stats.failed += request->status != OK && request->status != CANCELLED;
     queue_append(&c->ended, request);
     c->n_ended++;
 }
@@ -176,8 +172,13 @@ void chunks_done(struct chunks *c, const struct disk_result *result, uint64_t no
 
 struct request *chunks_take_ended(struct chunks *c) {
     struct request *request = c->ended.first;
-    if (request)
-        queue_remove(&c->ended, request);
+    if (!request)
+        return NULL;
+    queue_remove(&c->ended, request);
+    c->stats.bytes[request->priority] += request->bytes_read;
+    c->stats.requests[request->priority] += request->status == OK;
+    c->stats.cancelled += request->status == CANCELLED;
+    c->stats.failed += request->status != OK && request->status != CANCELLED;
     return request;
 }
 

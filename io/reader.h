@@ -200,13 +200,17 @@ enum status request_error(const struct reader *r, const struct request *request,
 const char *reader_path(const struct reader *r, uint32_t file);
 
 struct reader_stats {
+    /* Of requests that reader_next has returned: what their owners count of them is the same at any
+     * moment. */
     uint64_t requests[READ_PRIORITIES]; /* ended OK, by the priority they had at the end */
     uint64_t bytes[READ_PRIORITIES];    /* from the device for all that ended, margins included */
-    uint64_t chunks;                    /* reads sent to the device, second tries included */
-    uint64_t retries;                   /* of them, after EINTR, EAGAIN or EIO */
-    uint64_t short_reads;               /* results with fewer bytes than were wanted */
-    uint64_t failed, cancelled;         /* requests */
-    uint64_t busy_ns;                   /* with at least one chunk at the device */
+    uint64_t failed, cancelled;
+
+    /* Of all. */
+    uint64_t chunks;      /* reads sent to the device, second tries included */
+    uint64_t retries;     /* of them, after EINTR, EAGAIN or EIO */
+    uint64_t short_reads; /* results with fewer bytes than were wanted */
+    uint64_t busy_ns;     /* with at least one chunk at the device */
 };
 /* Totals since open; a consistent copy. */
 void reader_stats(struct reader *r, struct reader_stats *out);

@@ -186,13 +186,24 @@ static void target_add(struct prefetch *p, uint32_t layer, uint32_t expert) {
     p->list[(size_t)layer * p->n_experts + t->n++] = layer * p->n_experts + expert;
 }
 
+// False where there is no slot for it now.
+static bool ask(struct step *s, uint32_t layer, uint32_t id) {
+    struct prefetch *p = s->prefetch;
+    enum slots_prefetched got = slots_prefetch(s->engine->slots, id);
+    if (got == SLOTS_QUEUED) {
+        p->marks[id] |= MARK_READ;
+        count_of(s, layer, p->targets[layer].kind)->read++;
+    }
+    return got != SLOTS_NO_ROOM;
+}
+
 // Those that are there already stay: before anything is evicted for the others.
 static void target_keep(struct step *s, uint32_t layer) {
     struct prefetch *p = s->prefetch;
     const uint32_t *list = p->list + (size_t)layer * p->n_experts;
     for (uint32_t i = 0; i < p->targets[layer].n; i++)
         if (slots_state(s->engine->slots, list[i]) != SLOT_EMPTY)
-            slots_prefetch(s->engine->slots, list[i]);
+            ask(s, layer, list[i]);
 }
 
 // A guess is asked for as far as it is likely to be there in time, and no further.
@@ -219,14 +230,8 @@ void prefetch_more(struct step *s) {
         for (; t->n_asked < t->n; t->n_asked++) {
             if (!window_open(s, layer))
                 return;
-            uint32_t id = p->list[(size_t)layer * p->n_experts + t->n_asked];
-            bool absent = slots_state(s->engine->slots, id) == SLOT_EMPTY;
-            if (!slots_prefetch(s->engine->slots, id))
+            if (!ask(s, layer, p->list[(size_t)layer * p->n_experts + t->n_asked]))
                 return; // no slot for now; nothing of a later layer goes before it
-            if (!absent)
-                continue;
-            p->marks[id] |= MARK_READ;
-            count_of(s, layer, t->kind)->read++;
         }
     }
     p->first_open = p->n_blocks;

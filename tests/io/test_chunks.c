@@ -246,6 +246,9 @@ static void promoted_request_comes_last_of_its_new_priority(void **state) {
         assert_int_equal(b.out[0].offset, order[i] * 64 * BLOCK);
         back_whole(&b);
     }
+    assert_int_equal(b.chunks.stats.requests[READ_DEMAND], 0); // nobody has taken one yet
+    for (int i = 0; i < 4; i++)
+        assert_ptr_equal(chunks_take_ended(&b.chunks), &q[order[i]]);
     assert_int_equal(b.chunks.stats.requests[READ_DEMAND], 3);
     assert_int_equal(b.chunks.stats.requests[READ_PREFETCH], 1);
     chunks_promote(&b.chunks, &q[1], READ_DEMAND); // has ended: nothing to raise
