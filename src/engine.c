@@ -244,6 +244,7 @@ struct account *sluice_account(struct sluice *s) {
 }
 
 void sluice_report(struct sluice *s, struct account_report *out) {
+    slots_take_in(s->slots); // what has ended by now counts
     account_report(&s->account, s->reader, s->slots, out);
     out->slot_bytes = s->fit.slot_bytes;
     out->n_slots = s->fit.n_slots;

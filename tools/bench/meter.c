@@ -88,10 +88,9 @@ enum status meter_end(struct meter *m, struct meter_window *out, struct err *err
         .hits = after.slots.hits - m->before.slots.hits,
         .bytes = bytes_of(&after) - bytes_of(&m->before),
         .kernel_bytes = after.storage_read_bytes - m->before.storage_read_bytes,
+        .dense_bytes = after.dense_read_bytes - m->before.dense_read_bytes,
     };
     recording_figures(m->recording, &out->figures, err);
-    // By the moment when a read ends, as `bytes` is; the account counts when it is taken in.
-    out->dense_bytes = out->figures.dense_bytes;
     if (err->status == OK)
         recording_story(m->recording, sluice_config(m->engine.sluice)->n_layers, &out->story);
     return err->status;

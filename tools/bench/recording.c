@@ -280,10 +280,8 @@ void recording_figures(const struct recording *r, struct recording_figures *out,
                 add_span(r, &wanted, from, to);
             }
         }
-        for (size_t i = 0; i < r->n_reads; i++) {
+        for (size_t i = 0; i < r->n_reads; i++)
             add_span(r, &wanted, r->reads[i].is.submitted_ns, r->reads[i].ended_ns);
-            out->dense_bytes += is_dense(&r->reads[i].is) ? r->reads[i].is.bytes : 0;
-        }
         unite(&waits);
         unite(&wanted);
         find_idle(r, &idle);

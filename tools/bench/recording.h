@@ -45,7 +45,6 @@ struct recording_figures {
     uint64_t ns; /* of the window; the next four are parts of it */
     uint64_t wait_ns, idle_ns, idle_wanted_ns;
     uint64_t activity_ns[ACTIVITIES]; /* their sum is ns, but for pauses */
-    uint64_t dense_bytes;             /* of the reads of dense weights that ended */
     double bytes, wait_bytes;         /* that arrived, and of them while bytes were awaited */
 };
 void recording_figures(const struct recording *r, struct recording_figures *out, struct err *err);

@@ -309,7 +309,6 @@ static void dense_weights_are_needed_where_they_are_used(void **state) {
     ended(840, 30, 30, DENSE(2), 600, READ_AHEAD);
     look(1000);
     assert_int_equal(figures.wait_ns, 350);
-    assert_int_equal(figures.dense_bytes, 390 + 100 + 600);
     // The first is there at 400; 200 are computed, while 100 + 100 come; 200 more, and 300 are left.
     ideal_takes(1e9, 400 + 200 + 200 + 300 + 150, 650);
 }
